@@ -1,0 +1,71 @@
+"""What the data set routes take and answer."""
+
+from pydantic import BaseModel
+
+from app.contracts.dataset import FileFormat, Mapping, Message, Shape
+
+
+class ProblemRead(BaseModel):
+    """Something wrong in one place; row counts from 1, 0 means the whole file."""
+
+    row: int
+    column: str | None
+    code: str
+    message: str
+    hint: str
+
+
+class Splits(BaseModel):
+    """Rows per part; heldout is 0 below 50 distinct rows."""
+
+    train: int
+    heldout: int
+
+
+class DatasetRead(BaseModel):
+    """An imported data set."""
+
+    dataset_id: str
+    name: str
+    created_at: str
+    format: FileFormat
+    encoding: str
+    delimiter: str | None
+    shape: Shape
+    columns: list[str]
+    mapping: Mapping
+    rows: int
+    rows_in_file: int
+    distinct_rows: int
+    skipped_rows: int
+    problems: list[ProblemRead]
+    problem_count: int
+    splits: Splits
+    notices: list[str]
+    """Sentences about the whole data set (no held-out rows, ...)."""
+    content_hash: str
+    source_bytes: int
+
+
+class DatasetList(BaseModel):
+    """Newest first."""
+
+    datasets: list[DatasetRead]
+
+
+class RowRead(BaseModel):
+    """One row as imported and as a training example."""
+
+    row: int
+    values: dict[str, str]
+    messages: list[Message] | None
+    text: str | None
+    problems: list[ProblemRead]
+
+
+class RowPage(BaseModel):
+    """A page of rows."""
+
+    rows: list[RowRead]
+    total: int
+    offset: int

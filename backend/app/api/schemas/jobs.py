@@ -1,0 +1,127 @@
+"""What the job routes take and answer."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.plans import NoticeRead, PlanRead
+from app.contracts.chat import Generation
+from app.contracts.dataset import Message
+from app.contracts.events import JobEvent
+from app.contracts.report import Report
+from app.contracts.status import JobStatus
+
+
+class StartedRead(BaseModel):
+    """Answer to a start."""
+
+    job_id: str
+    status: JobStatus
+    plan: PlanRead
+    warnings: list[NoticeRead]
+
+
+class ErrorRead(BaseModel):
+    """Why a job failed, in the reader's language."""
+
+    code: str
+    message: str
+    hint: str
+    evidence: str
+
+
+class Progress(BaseModel):
+    """Where a job stands; all None before the first step."""
+
+    phase: str | None
+    step: int
+    total_steps: int
+    fraction: float
+    """0..1 over the optimizer steps."""
+    epoch: float | None
+    loss: float | None
+    heldout_loss: float | None
+    heldout_loss_before: float | None
+    learning_rate: float | None
+    tokens: int | None
+    tokens_per_second: float | None
+    peak_bytes: int | None
+    eta_seconds: float | None
+    download_done_bytes: int | None
+    download_total_bytes: int | None
+
+
+class JobRead(BaseModel):
+    """A job in lists and on the dashboard."""
+
+    job_id: str
+    name: str
+    status: JobStatus
+    model_id: str
+    model_name: str
+    dataset_id: str
+    dataset_name: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    progress: Progress
+    error: ErrorRead | None
+    last_seq: int
+    can_chat: bool
+
+
+class JobDetail(JobRead):
+    """A job with everything that was resolved before it started."""
+
+    plan: PlanRead
+    commands: dict[str, str]
+    """`curl` and `cli`: lines that start the same job again."""
+    notices: list[NoticeRead]
+    adapter_path: str | None
+
+
+class JobList(BaseModel):
+    """Newest first."""
+
+    jobs: list[JobRead]
+
+
+class MetricPoints(BaseModel):
+    """History of one number, at most `points` values, first and last kept."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+class ReportRead(Report):
+    """Before and after, with a sentence."""
+
+    summary: str
+    improvement: float | None
+    """Share by which the held-out loss fell, 0..1; negative if it rose."""
+
+
+class ChatRequest(BaseModel):
+    """Ask the tuned model, and the original beside it when `compare`."""
+
+    messages: list[Message] | None = Field(default=None, max_length=200)
+    prompt: str | None = Field(default=None, max_length=100_000)
+    compare: bool = False
+    max_new_tokens: int = Field(default=200, ge=1, le=4096)
+    temperature: float = Field(default=0.0, ge=0, le=5)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+
+    @property
+    def generation(self) -> Generation:
+        """The part that the inference worker needs."""
+        return Generation(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed)
+
+
+class StreamedEvent(BaseModel):
+    """Documents the `data:` of GET /api/jobs/{id}/events."""
+
+    event: JobEvent
+    message: str | None = None
+    extra: dict[str, Any] = {}

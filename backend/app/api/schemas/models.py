@@ -1,0 +1,47 @@
+"""What the model routes answer."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from app.contracts.plan import Verdict
+
+
+class ModelRead(BaseModel):
+    """One model of the catalogue, with what it means on this machine."""
+
+    id: str
+    name: str
+    vram_required_gb: float
+    quality_rating: int
+    speed_rating: int
+    batch_size: int
+    max_length: int
+    learning_rate: float
+    description: str
+    lora_rank: int
+    lora_alpha: int
+    gradient_accumulation_steps: int
+    target_modules: list[str]
+    is_default: bool
+    preselected: bool
+    """The one model that the page chooses at first."""
+    preselected_reason: str | None
+    params: int | None
+    licence: str
+    gated: bool
+    quantization: Literal["none", "nf4"]
+    context_length: int | None
+    weights: Literal["ready", "downloadable", "unreachable"]
+    """`ready`: on this machine; `downloadable`: the hub answers; `unreachable`: neither."""
+    download_bytes: int | None
+    fit: Verdict
+    """At the model's own values, on the best device here."""
+    peak_bytes: int
+    """Predicted peak at the model's own values."""
+
+
+class ModelList(BaseModel):
+    """The catalogue, spec order first."""
+
+    models: list[ModelRead]

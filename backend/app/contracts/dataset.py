@@ -1,0 +1,81 @@
+"""Rows as the trainer reads them, and what import found out about a file."""
+
+from typing import Any, Literal
+
+from app.contracts.frozen import Frozen
+
+FileFormat = Literal["csv", "json", "jsonl"]
+Shape = Literal["alpaca", "prompt_completion", "question_answer", "messages", "sharegpt", "text"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(Frozen):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Example(Frozen):
+    """One line of `rows.jsonl`: a conversation, or a plain text. Exactly one of `messages` and `text` is set."""
+
+    row: int
+    """Number of the row in the file that was imported, from 1 (the header does not count)."""
+    messages: list[Message] | None = None
+    text: str | None = None
+
+
+class Problem(Frozen):
+    """Something wrong in one place of the file. `key` is a message key; `row` counts from 1; 0 means the whole file."""
+
+    row: int
+    column: str | None
+    key: str
+    params: dict[str, Any] = {}
+
+
+class Mapping(Frozen):
+    """Which column plays which part. Names of columns of the file; None = unused."""
+
+    shape: Shape
+    instruction: str | None = None
+    """Prompt, question or instruction column."""
+    input: str | None = None
+    """Extra context, appended to the instruction."""
+    output: str | None = None
+    """Answer, completion or response column."""
+    system: str | None = None
+    messages: str | None = None
+    """Column that holds a list of turns (chat or sharegpt)."""
+    text: str | None = None
+
+
+class DatasetInfo(Frozen):
+    """`dataset.json` in a data set's folder."""
+
+    dataset_id: str
+    name: str
+    created_at: str
+    format: FileFormat
+    encoding: str
+    delimiter: str | None
+    columns: list[str]
+    mapping: Mapping
+    rows: int
+    """Rows that can be used."""
+    rows_in_file: int
+    distinct_rows: int
+    skipped_rows: int
+    problems: list[Problem]
+    """At most 1,000; `problem_count` is the true number."""
+    problem_count: int
+    train_rows: int
+    heldout_rows: int
+    """0 when there are fewer than 50 distinct rows."""
+    content_hash: str
+    """SHA-256 of `rows.jsonl`, hexadecimal."""
+    source_bytes: int
+    characters: int
+    """Characters over all turns, a token estimate before any tokenizer is at hand."""
+    row_characters: list[int]
+    """Quantiles of characters per row at 0, 5, ..., 100 % (21 numbers)."""

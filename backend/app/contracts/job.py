@@ -1,0 +1,83 @@
+"""`job.json`: one frozen, fully resolved fine-tuning job. Nothing in it is "default somewhere"."""
+
+from typing import Literal
+
+from app.contracts.frozen import Frozen
+from app.contracts.options import Dtype, LongRows, Quantization, Scheduler
+from app.contracts.plan import Plan
+
+
+class ModelSource(Frozen):
+    """Where the weights are or will be."""
+
+    model_id: str
+    display_name: str
+    kind: Literal["embedded", "hub", "folder"]
+    commit: str
+    """40-hex commit for a hub model; content version for the embedded one; fingerprint of a folder."""
+    path: str
+    """Absolute folder that holds config.json, weights and tokenizer once `ready`."""
+    ready: bool
+    """False when the trainer must download the weights first (hub only)."""
+
+
+class DatasetSource(Frozen):
+    """The rows, hard-linked into the job folder so that deleting the data set cannot hurt a run."""
+
+    dataset_id: str
+    name: str
+    content_hash: str
+    train_rows: int
+    heldout_rows: int
+
+
+class Lora(Frozen):
+    """Shape of the adapter (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    target_modules: list[str]
+    fan_in_fan_out: bool
+    """True where weights are stored (in, out), as in GPT-2's Conv1D."""
+
+
+class Optimization(Frozen):
+    """How the adapter is trained."""
+
+    num_epochs: int
+    learning_rate: float
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    max_length: int
+    long_rows: LongRows
+    weight_decay: float
+    warmup_ratio: float
+    lr_scheduler: Scheduler
+    max_grad_norm: float
+    gradient_checkpointing: bool
+    seed: int
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Rows per optimizer step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps
+
+
+class TrainingJob(Frozen):
+    """Everything that `python -m app.training <job folder>` needs."""
+
+    schema_version: Literal[1] = 1
+    job_id: str
+    name: str
+    created_at: str
+    model: ModelSource
+    dataset: DatasetSource
+    lora: Lora
+    optimization: Optimization
+    device_id: str
+    dtype: Dtype
+    quantization: Quantization
+    checkpoint_every_seconds: float
+    plan: Plan
+    versions: dict[str, str]

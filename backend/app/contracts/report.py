@@ -1,0 +1,23 @@
+"""`report.json`: what training changed, measured on rows that it never saw."""
+
+from app.contracts.frozen import Frozen
+
+
+class Report(Frozen):
+    """Held-out loss before and after, and what was trained."""
+
+    heldout_rows: int
+    """0 when the data set is too small for a split; then the losses are None."""
+    loss_before: float | None
+    loss_after: float | None
+    train_loss_first: float
+    train_loss_last: float
+    steps: int
+    tokens: int
+    seconds: float
+    peak_bytes: int
+    trained_rows: int
+    truncated_rows: int
+    dropped_rows: int
+    trained_token_share: float
+    """Trained tokens over all tokens, 0..1."""

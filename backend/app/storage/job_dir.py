@@ -1,0 +1,149 @@
+"""The files of one job: the truth that the database indexes.
+
+jobs/<id>/
+    job.json            TrainingJob, frozen
+    events.jsonl        JobEvent lines, seq 1, 2, 3, ...
+    process.json        ProcessIdentity of the trainer of the current attempt
+    trainer.log         its stdout and stderr
+    control/cancel      asks the trainer to stop (control/pause: stop at a checkpoint)
+    data/               train.jsonl, heldout.jsonl: hard links into the data set
+    checkpoints/        checkpoint-<step>/
+    adapter/            the result, in PEFT's format
+    report.json         Report
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.contracts.events import Event, JobEvent, job_event
+from app.contracts.frozen import Frozen
+from app.contracts.job import TrainingJob
+from app.contracts.report import Report
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601 with milliseconds and `Z`."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a crash leaves the old or the new file, never a half one."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make renames and new files inside `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ProcessIdentity(Frozen):
+    """Names one process for good: pids are reused, start times after a boot are not."""
+
+    pid: int
+    started: float
+    """Seconds since the epoch, as the kernel reports it (psutil `create_time`)."""
+    boot_id: str
+
+
+class JobDir:
+    """Paths and files of one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.job_file = path / "job.json"
+        self.events_file = path / "events.jsonl"
+        self.process_file = path / "process.json"
+        self.log_file = path / "trainer.log"
+        self.report_file = path / "report.json"
+        self.cancel_file = path / "control" / "cancel"
+        self.pause_file = path / "control" / "pause"
+        self.train_file = path / "data" / "train.jsonl"
+        self.heldout_file = path / "data" / "heldout.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.adapter = path / "adapter"
+
+    def create(self, job: TrainingJob) -> None:
+        """Make the folder with job.json inside, durable before it returns."""
+        for folder in (self.path, self.path / "control", self.path / "data"):
+            folder.mkdir(mode=0o700, parents=True)
+        write_atomically(self.job_file, job.model_dump_json(indent=2))
+        fsync_folder(self.path.parent)
+
+    def read_job(self) -> TrainingJob:
+        """Return the frozen job."""
+        return TrainingJob.model_validate_json(self.job_file.read_bytes())
+
+    def find_report(self) -> Report | None:
+        """Return the report once the job has written one."""
+        return Report.model_validate_json(self.report_file.read_bytes()) if self.report_file.exists() else None
+
+    def find_process(self) -> ProcessIdentity | None:
+        """Return who trains, as recorded at the start of the last attempt."""
+        try:
+            return ProcessIdentity.model_validate_json(self.process_file.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def append(self, event: Event) -> JobEvent:
+        """Write one event with the next `seq` and the time; return it as written.
+
+        Trainer and server may both append: the lock orders them. A line torn by a crash is cut off first.
+        """
+        with self._locked_events() as descriptor:
+            last = self._repair_tail(descriptor)
+            stamped = event.model_copy(update={"seq": last + 1, "at": utc_now()})
+            os.write(descriptor, stamped.model_dump_json().encode() + b"\n")
+        return job_event.validate_python(stamped.model_dump())
+
+    def read_events(self, after: int = 0) -> Iterator[JobEvent]:
+        """Yield complete events with `seq > after`."""
+        if not self.events_file.exists():
+            return
+        with self.events_file.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                event = job_event.validate_json(line)
+                if event.seq > after:
+                    yield event
+
+    @contextmanager
+    def _locked_events(self) -> Iterator[int]:
+        descriptor = os.open(self.events_file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _repair_tail(descriptor: int) -> int:
+        """Cut a torn last line off and return the last complete `seq` (0 for an empty file)."""
+        size = os.fstat(descriptor).st_size
+        window = 1 << 16
+        while True:
+            start = max(0, size - window)
+            tail = os.pread(descriptor, size - start, start)
+            end = tail.rfind(b"\n") + 1
+            begin = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
+            if start == 0 or (end and begin):
+                break
+            window *= 4
+        if end < len(tail):
+            os.ftruncate(descriptor, start + end)
+        return int(json.loads(tail[begin:end])["seq"]) if end else 0
