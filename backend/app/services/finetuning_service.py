@@ -1,0 +1,275 @@
+"""The catalogue of models, and the start of a fine-tuning job.
+
+To add a model, paste an entry into MODEL_CONFIGS and restart: the 13 fields of the specification are enough. Everything
+after them has a default. The sizes that the planner needs are looked up by `name`, in `planner/shapes.py` or in the
+model's own config.json; a model with neither still gets a rough plan from `vram_required_gb`.
+"""
+
+from dataclasses import dataclass
+
+from app.contracts.options import Quantization
+from app.core.messages import Language
+
+
+@dataclass
+class ModelConfig:
+    """One model of the catalogue. The first 13 fields are the specification's, in its order."""
+
+    name: str
+    """Hub id or folder: where the weights come from."""
+    display_name: str
+    batch_size: int
+    """Rows per micro-batch; the planner may split it, keeping the product with the accumulation."""
+    max_length: int
+    """Tokens per row."""
+    lora_rank: int
+    lora_alpha: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    target_modules: list[str]
+    vram_required_gb: float
+    """GPU memory for this entry's own values; 1 GB is 2**30 bytes, CUDA context included."""
+    quality_rating: int
+    """Stars, 1 to 5."""
+    speed_rating: int
+    """Stars, 1 to 5."""
+    description: str
+    """What it is good for, in English."""
+
+    description_fr: str = ""
+    """The same in French; empty = the English text."""
+    licence: str = ""
+    """SPDX id or the licence's usual name; empty = unknown."""
+    gated: bool = False
+    """Whether the hub asks for an account that accepted the licence (HF_TOKEN)."""
+    quantization: Quantization = "none"
+    """`nf4`: the frozen weights are held in 4 bits, on NVIDIA cards."""
+    is_default: bool = False
+    """The entry that is preselected when its weights can be had."""
+    embedded: bool = False
+    """Whether the weights come with the installation and need no network."""
+
+    def describe(self, language: Language) -> str:
+        """Return the description in `language`, in English where there is no other."""
+        return self.description_fr if language == "fr" and self.description_fr else self.description
+
+
+# All linear layers of a block get an adapter: that closes most of the gap to full fine-tuning (Dettmers et al. 2023,
+# arXiv 2305.14314, figure 2). In GPT-2 `c_proj` names two layers, the attention's output and the MLP's.
+GPT2_LAYERS = ["c_attn", "c_proj", "c_fc"]
+LLAMA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+PHI_LAYERS = ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
+
+# VRAM, stars, batch size, learning rate and length of the first four: the owner's specification. batch_size x
+# gradient_accumulation_steps is 16 rows nearly everywhere, alpha twice the rank. VRAM of the others: this planner's peak
+# for the entry's own values, rounded up (tests/unit/catalogue holds it). Licences and gating: shared/research/planner.md.
+MODEL_CONFIGS: dict[str, ModelConfig] = {
+    "distilgpt2": ModelConfig(
+        name="distilgpt2", display_name="DistilGPT-2 (82M)",
+        batch_size=16, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=1, learning_rate=5e-4,
+        target_modules=GPT2_LAYERS, vram_required_gb=1.5, quality_rating=2, speed_rating=5,
+        description="Quick tests, very limited hardware, experiments.",
+        description_fr="Tests rapides, hardware très limité, expérimentations.",
+        licence="apache-2.0",
+    ),
+    "gpt2": ModelConfig(
+        name="gpt2", display_name="GPT-2 (124M)",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=2, learning_rate=3e-4,
+        target_modules=GPT2_LAYERS, vram_required_gb=2.0, quality_rating=2, speed_rating=5,
+        description="Default model, a good compromise, average hardware.",
+        description_fr="Modèle par défaut, bon compromis, hardware moyen.",
+        licence="mit", is_default=True,
+    ),
+    "gpt2-medium": ModelConfig(
+        name="gpt2-medium", display_name="GPT-2 Medium (355M)",
+        batch_size=4, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=4, learning_rate=2e-4,
+        target_modules=GPT2_LAYERS, vram_required_gb=3.5, quality_rating=3, speed_rating=4,
+        description="Better quality without giving up too much speed.",
+        description_fr="Meilleure qualité sans trop sacrifier la vitesse.",
+        licence="mit",
+    ),
+    "gpt2-large": ModelConfig(
+        name="gpt2-large", display_name="GPT-2 Large (774M)",
+        batch_size=2, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=8, learning_rate=1e-4,
+        target_modules=GPT2_LAYERS, vram_required_gb=5.0, quality_rating=4, speed_rating=3,
+        description="High quality, needs 6 GB of VRAM or more.",
+        description_fr="Haute qualité, nécessite 6GB+ VRAM.",
+        licence="mit",
+    ),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": ModelConfig(
+        name="HuggingFaceTB/SmolLM2-135M-Instruct", display_name="SmolLM2 135M Instruct",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=1, learning_rate=1e-3,
+        target_modules=LLAMA_LAYERS, vram_required_gb=2.0, quality_rating=2, speed_rating=5,
+        description="Comes with the installation: learns your data in minutes on any computer, without a network.",
+        description_fr="Livré avec l'installation : apprend vos données en quelques minutes sur tout ordinateur, sans réseau.",
+        licence="apache-2.0", embedded=True,
+    ),
+    "gpt2-xl": ModelConfig(
+        name="gpt2-xl", display_name="GPT-2 XL (1.6B)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=GPT2_LAYERS, vram_required_gb=8.0, quality_rating=4, speed_rating=2,
+        description="The largest GPT-2, for cards of 8 to 10 GB.",
+        description_fr="Le plus grand GPT-2, pour les cartes de 8 à 10 Go.",
+        licence="mit",
+    ),
+    "mistralai/Mistral-7B-v0.3": ModelConfig(
+        name="mistralai/Mistral-7B-v0.3", display_name="Mistral 7B (4-bit)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=7.0, quality_rating=5, speed_rating=2,
+        description="Excellent quality with the frozen weights in 4 bits: fits on an NVIDIA card of 8 GB.",
+        description_fr="Excellente qualité, poids figés sur 4 bits : tient sur une carte NVIDIA de 8 Go.",
+        licence="apache-2.0", quantization="nf4",
+    ),
+    "meta-llama/Llama-2-7b-hf": ModelConfig(
+        name="meta-llama/Llama-2-7b-hf", display_name="Llama 2 7B",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=14.0, quality_rating=5, speed_rating=2,
+        description="Excellent quality, requires 16GB+ VRAM",
+        description_fr="Excellente qualité, demande 16 Go de VRAM ou plus.",
+        licence="llama2", gated=True,
+    ),
+    "microsoft/phi-2": ModelConfig(
+        name="microsoft/phi-2", display_name="Phi-2 (2.7B)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
+        target_modules=PHI_LAYERS, vram_required_gb=8.0, quality_rating=4, speed_rating=2,
+        description="Strong at reasoning and code for its size.",
+        description_fr="Fort en raisonnement et en code pour sa taille.",
+        licence="mit",
+    ),
+    "HuggingFaceTB/SmolLM2-360M-Instruct": ModelConfig(
+        name="HuggingFaceTB/SmolLM2-360M-Instruct", display_name="SmolLM2 360M Instruct",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=2, learning_rate=5e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=4.0, quality_rating=3, speed_rating=4,
+        description="A small chat model with clearly better answers than the 135M one.",
+        description_fr="Petit modèle de dialogue, nettement meilleur que celui de 135M.",
+        licence="apache-2.0",
+    ),
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": ModelConfig(
+        name="HuggingFaceTB/SmolLM2-1.7B-Instruct", display_name="SmolLM2 1.7B Instruct",
+        batch_size=2, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=8, learning_rate=3e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=6.0, quality_rating=4, speed_rating=3,
+        description="A capable chat model in English for mid-range cards.",
+        description_fr="Bon modèle de dialogue en anglais pour les cartes de milieu de gamme.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen2.5-0.5B-Instruct": ModelConfig(
+        name="Qwen/Qwen2.5-0.5B-Instruct", display_name="Qwen2.5 0.5B Instruct",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=2, learning_rate=3e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=4.0, quality_rating=3, speed_rating=4,
+        description="Small, multilingual (French included), a good first chat model.",
+        description_fr="Petit, multilingue (dont le français), un bon premier modèle de dialogue.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen2.5-1.5B-Instruct": ModelConfig(
+        name="Qwen/Qwen2.5-1.5B-Instruct", display_name="Qwen2.5 1.5B Instruct",
+        batch_size=2, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=8, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=6.0, quality_rating=4, speed_rating=3,
+        description="Multilingual, strong for its size: a sound choice for 6 to 8 GB.",
+        description_fr="Multilingue, fort pour sa taille : un choix sûr pour 6 à 8 Go.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen2.5-3B-Instruct": ModelConfig(
+        name="Qwen/Qwen2.5-3B-Instruct", display_name="Qwen2.5 3B Instruct",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=8.0, quality_rating=4, speed_rating=2,
+        description="Multilingual, very good quality; its licence forbids commercial use.",
+        description_fr="Multilingue, très bonne qualité ; sa licence interdit l'usage commercial.",
+        licence="qwen-research",
+    ),
+    "Qwen/Qwen2.5-7B-Instruct": ModelConfig(
+        name="Qwen/Qwen2.5-7B-Instruct", display_name="Qwen2.5 7B Instruct (4-bit)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=8.0, quality_rating=5, speed_rating=2,
+        description="Multilingual, excellent quality with the frozen weights in 4 bits.",
+        description_fr="Multilingue, excellente qualité, poids figés sur 4 bits.",
+        licence="apache-2.0", quantization="nf4",
+    ),
+    "Qwen/Qwen3-0.6B": ModelConfig(
+        name="Qwen/Qwen3-0.6B", display_name="Qwen3 0.6B",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=2, learning_rate=3e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=5.0, quality_rating=3, speed_rating=4,
+        description="A recent small multilingual model.",
+        description_fr="Petit modèle multilingue récent.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen3-1.7B": ModelConfig(
+        name="Qwen/Qwen3-1.7B", display_name="Qwen3 1.7B",
+        batch_size=2, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=8, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=6.0, quality_rating=4, speed_rating=3,
+        description="Recent, multilingual, good reasoning for 6 to 8 GB.",
+        description_fr="Récent, multilingue, bon raisonnement pour 6 à 8 Go.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen3-4B": ModelConfig(
+        name="Qwen/Qwen3-4B", display_name="Qwen3 4B",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=10.0, quality_rating=5, speed_rating=2,
+        description="Recent, multilingual, excellent quality for cards of 12 GB.",
+        description_fr="Récent, multilingue, excellente qualité pour les cartes de 12 Go.",
+        licence="apache-2.0",
+    ),
+    "Qwen/Qwen3-8B": ModelConfig(
+        name="Qwen/Qwen3-8B", display_name="Qwen3 8B (4-bit)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=9.0, quality_rating=5, speed_rating=1,
+        description="The best quality of this list, frozen weights in 4 bits, for cards of 10 to 12 GB.",
+        description_fr="La meilleure qualité de cette liste, poids figés sur 4 bits, pour les cartes de 10 à 12 Go.",
+        licence="apache-2.0", quantization="nf4",
+    ),
+    "meta-llama/Llama-3.2-1B-Instruct": ModelConfig(
+        name="meta-llama/Llama-3.2-1B-Instruct", display_name="Llama 3.2 1B Instruct",
+        batch_size=4, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=4, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=6.0, quality_rating=3, speed_rating=4,
+        description="Multilingual chat model for cards of 6 GB.",
+        description_fr="Modèle de dialogue multilingue pour les cartes de 6 Go.",
+        licence="llama3.2", gated=True,
+    ),
+    "meta-llama/Llama-3.2-3B-Instruct": ModelConfig(
+        name="meta-llama/Llama-3.2-3B-Instruct", display_name="Llama 3.2 3B Instruct",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=8.0, quality_rating=4, speed_rating=2,
+        description="Multilingual, very good quality for cards of 8 to 10 GB.",
+        description_fr="Multilingue, très bonne qualité pour les cartes de 8 à 10 Go.",
+        licence="llama3.2", gated=True,
+    ),
+    "meta-llama/Llama-3.1-8B-Instruct": ModelConfig(
+        name="meta-llama/Llama-3.1-8B-Instruct", display_name="Llama 3.1 8B Instruct (4-bit)",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=9.0, quality_rating=5, speed_rating=1,
+        description="Excellent multilingual quality, frozen weights in 4 bits.",
+        description_fr="Excellente qualité multilingue, poids figés sur 4 bits.",
+        licence="llama3.1", gated=True, quantization="nf4",
+    ),
+    "google/gemma-3-270m-it": ModelConfig(
+        name="google/gemma-3-270m-it", display_name="Gemma 3 270M",
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=2, learning_rate=5e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=3.0, quality_rating=2, speed_rating=5,
+        description="Tiny and made to be specialised: classification, extraction, short answers.",
+        description_fr="Minuscule et fait pour être spécialisé : classification, extraction, réponses courtes.",
+        licence="gemma", gated=True,
+    ),
+    "google/gemma-3-1b-it": ModelConfig(
+        name="google/gemma-3-1b-it", display_name="Gemma 3 1B",
+        batch_size=4, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=4, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=5.0, quality_rating=3, speed_rating=4,
+        description="Compact chat model with fluent answers.",
+        description_fr="Modèle de dialogue compact aux réponses fluides.",
+        licence="gemma", gated=True,
+    ),
+    "google/gemma-3-4b-it": ModelConfig(
+        name="google/gemma-3-4b-it", display_name="Gemma 3 4B",
+        batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=11.0, quality_rating=5, speed_rating=2,
+        description="Multilingual, excellent quality for cards of 12 GB; only its text part is trained.",
+        description_fr="Multilingue, excellente qualité pour les cartes de 12 Go ; seule sa partie texte est entraînée.",
+        licence="gemma", gated=True,
+    ),
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0": ModelConfig(
+        name="TinyLlama/TinyLlama-1.1B-Chat-v1.0", display_name="TinyLlama 1.1B Chat",
+        batch_size=4, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=4, learning_rate=2e-4,
+        target_modules=LLAMA_LAYERS, vram_required_gb=5.0, quality_rating=3, speed_rating=4,
+        description="An open Llama in small, for tries on cards of 6 GB.",
+        description_fr="Un petit Llama ouvert, pour des essais sur les cartes de 6 Go.",
+        licence="apache-2.0",
+    ),
+}  # fmt: skip
