@@ -5,7 +5,7 @@ The HTTP body, the command line and the page all validate against this model; `N
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from app.contracts.frozen import Frozen
 
@@ -20,6 +20,9 @@ Objective = Literal["quality", "balanced", "speed"]
 
 class FinetuningOptions(Frozen):
     """Hyper-parameters that can be overridden one by one; absent or null = automatic."""
+
+    # The sentences below become the descriptions in OpenAPI and the help of the command line.
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     num_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Passes over the training rows; automatic = 5."""

@@ -1,0 +1,47 @@
+# The only commands to remember. `make` alone lists them.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PORT ?= 8000
+RUN := .venv/bin/python
+NPM := $(RUN) scripts/node.py npm
+
+.PHONY: help setup page demo start test check gen bench
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## Put Python and Node packages into .venv and frontend/node_modules
+	@$(PYTHON) scripts/setup.py
+
+page: setup  ## Build the web page
+	@$(RUN) scripts/page.py
+
+demo: page  ## Fine-tune the embedded model on the sample data; leaves the server up (EXIT=1 stops it, PORT=8000)
+	@$(RUN) scripts/demo.py --port $(PORT) $(if $(EXIT),--exit)
+
+start: page  ## Serve on http://127.0.0.1:8000 until Ctrl-C
+	@.venv/bin/affinage serve --port $(PORT)
+
+check: setup  ## Lint, types, layers, generated files
+	@cd backend && ../$(RUN) -m ruff check . ../scripts && ../$(RUN) -m ruff format --check . ../scripts
+	@$(RUN) -m mypy --config-file backend/pyproject.toml backend/app
+	@cd backend && ../.venv/bin/lint-imports
+	@$(NPM) run typecheck --silent && $(NPM) run lint --silent
+	@$(RUN) scripts/check_generated.py
+	@echo "  Everything checked."
+
+test: page  ## Run every test: Python, page, and the whole flow in Chromium
+	@cd backend && ../$(RUN) -m pytest -n 2 --dist loadfile
+	@$(NPM) run test --silent
+	@browser=$$($(RUN) scripts/browser.py) && CHROMIUM_PATH="$$browser" $(NPM) run e2e --silent
+	@echo "  Every test passed: Python, page, and the whole flow in Chromium."
+
+gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
+	@$(NPM) run gen --silent
+	@$(RUN) scripts/gen_reference.py
+
+bench:  ## Compare with other trainers (comes with its own issue; docs/benchmarks)
+	@echo "  The benchmark is not part of this version."
