@@ -37,6 +37,8 @@ from app.core.units import MIB, format_bytes
 # One way of fetching, the one that the tests exercise; and no calls beside those for the model itself.
 constants.HF_HUB_DISABLE_XET = True
 constants.HF_HUB_DISABLE_TELEMETRY = True
+# The default of 10 MB would show no progress for minutes on a slow line, and lose as much when the line breaks.
+constants.DOWNLOAD_CHUNK_SIZE = 256 * 1024
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 CONNECT_SECONDS = 3.0
@@ -310,7 +312,7 @@ def _translated(model_id: str, interrupted: tuple[_Transfer, int] | None = None)
             raise ModelUnavailable("token", **where) from error
         if status == 403:
             raise ModelUnavailable("gated", **where) from error
-        if status == 404:
+        if status == 404 and "json" in error.response.headers.get("content-type", ""):
             raise ModelUnavailable("unknown", **where) from error
         raise HubUnreachable("status", status=status, **where) from error
     except OfflineModeIsEnabled as error:
