@@ -6,6 +6,7 @@ Bytes that autograd keeps per token and block were counted with `saved_tensors_h
 (shared/research/planner.md, section 2); constants marked "fitted" were set on real runs of our engine.
 """
 
+from app.contracts.hardware import DeviceKind
 from app.contracts.plan import MemoryParts, ModelShape
 from app.core.units import MIB
 from app.planner.run_shape import RunShape
@@ -13,8 +14,12 @@ from app.planner.shapes import count_block_weights, find_linears
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per 4-bit weight: half a byte, one byte per 64 for the scale, 4 bytes per 64 x 256 for the scale of scales."""
-LOSS_ROWS = 256
-"""Labelled tokens whose logits exist at the same time."""
+LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 26}
+"""Logits that exist at the same time: the engine's loss works on so many (training/loss.py)."""
+PRODUCT_ATTENTION_TOKENS = 512
+"""On the processor rows up to this length attend by plain products and keep their weights (training/attention.py)."""
+CPU_TOKENS_PER_MICRO_BATCH = 1024
+"""On the processor the engine cuts a micro-batch of several rows at so many tokens: more fall out of the caches."""
 CUDA_CONTEXT_BYTES = 400 * MIB
 """CUDA context with cuBLAS and cuDNN kernels loaded. A T4 was measured at 141 MiB, newer cards hold 300 to 500 MiB."""
 PROCESS_BYTES = 520 * MIB
@@ -45,48 +50,68 @@ def count_weight_bytes(shape: ModelShape, run: RunShape) -> int:
 
 
 def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
-    """Return what autograd keeps of one block for one token, without recomputation."""
-    hidden, inner = shape.hidden, shape.intermediate
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    e = run.element_bytes
-    rank_outputs = e * run.rank * sum(len(layers) for layers in find_linears(shape).values())
+    """Return what autograd keeps of one block for one token, without recomputation.
+
+    Each adapted layer keeps its input, shared by layers that read the same one, and its rank-sized product.
+    """
+    hidden, inner, e = shape.hidden, shape.intermediate, run.element_bytes
+    kept = count_attention_bytes_per_token(shape, run) + e * run.rank * sum(map(len, find_linears(shape).values()))
     if shape.family == "gpt2":
-        # gelu_new in its written-out form keeps 4 tensors of the inner size; qkv, attention output, two norm inputs.
-        kept = e * (4 * inner + 3 * hidden + hidden + 2 * hidden) + 4 * shape.heads + 16
-        # Inputs of the adapted layers that are not kept already: two norm outputs and the activation's output.
-        return kept + e * (2 * hidden + inner) + rank_outputs
+        # Two norms (input, output), gelu_new in its written-out form (4 tensors), the activation's output.
+        return kept + e * (4 * hidden + 5 * inner) + 16
     if shape.family == "phi":
-        kept = e * (4 * inner + 4 * queries + hidden) + 4 * shape.heads + 8
-        return kept + e * (hidden + inner) + rank_outputs
-    # gate, its activation, up; 32-bit inputs of the two norms; q, k, v (expanded to all heads) and attention output.
+        # One norm; attention and MLP read the same output.
+        return kept + e * (2 * hidden + 5 * inner) + 8
+    # 32-bit inputs of the norms and their outputs; gate, its activation, up, their product.
     norms = 4 if shape.family == "gemma3" else 2
-    kept = 3 * e * inner + 4 * norms * hidden + 4 * e * queries + 4 * shape.heads + 8
+    kept += norms * 4 * hidden + 2 * e * hidden + 4 * e * inner + 8
     if shape.family in {"qwen3", "gemma3"}:
-        kept += 4 * (queries + keys)
-    return kept + e * (2 * hidden + inner) + rank_outputs
+        # Norms on queries and keys, 32-bit inputs.
+        kept += 4 * (shape.heads + shape.kv_heads) * shape.head_dim
+    return kept
+
+
+def count_attention_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
+    """Return queries, keys, values and output of one block for one token; on the processor also the attention weights."""
+    e = run.element_bytes
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if run.device == "cpu":
+        weights = e * shape.heads * run.length if run.length <= PRODUCT_ATTENTION_TOKENS else e * queries
+        return e * (2 * queries + 2 * keys) + weights
+    # Keys and values are expanded to all heads before PyTorch's attention; one 32-bit statistic per head.
+    return 4 * e * queries + 4 * shape.heads
 
 
 def count_transient_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
     """Return what the backward pass of one block needs beside the kept tensors: gradients of its widest part."""
-    return run.element_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    wide = run.element_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    if run.device == "cpu" and run.length <= PRODUCT_ATTENTION_TOKENS:
+        return max(wide, 2 * run.element_bytes * shape.heads * run.length)
+    return wide
 
 
 def count_activation_bytes(shape: ModelShape, run: RunShape) -> int:
-    """Return the activations at the peak. With recomputation: every block's input, and one block in full."""
+    """Return the activations at the peak. With recomputation: every block's input, and one block in full.
+
+    The loss works while all blocks' tensors are kept, and its own are gone when the last block's backward pass begins:
+    of the two only the larger counts.
+    """
     block = count_saved_bytes_per_token(shape, run)
     transient = count_transient_bytes_per_token(shape, run)
-    edges = run.element_bytes * 4 * shape.hidden
+    kept = run.element_bytes * 4 * shape.hidden
     if run.checkpointing:
-        per_token = run.element_bytes * shape.layers * shape.hidden + block + transient + edges
+        kept += run.element_bytes * shape.layers * shape.hidden
+        transient += block
     else:
-        per_token = shape.layers * block + transient + edges
-    return per_token * run.tokens
+        kept += shape.layers * block
+    casts = run.adapter_params * run.element_bytes if run.dtype != "float32" and not run.checkpointing else 0
+    return kept * run.tokens + casts + max(0, transient * run.tokens - count_loss_bytes(shape, run))
 
 
 def count_loss_bytes(shape: ModelShape, run: RunShape) -> int:
-    """Return logits, their 32-bit copy, probabilities and gradient of one chunk, and the gradient of the hidden states."""
-    rows = min(LOSS_ROWS, run.tokens)
-    return rows * shape.vocab * (2 * run.element_bytes + 8) + run.tokens * shape.hidden * run.element_bytes
+    """Return logits, their 32-bit copy, log-probabilities and gradient of one chunk, and the hidden states' gradient."""
+    rows = min(max(1, LOSS_ELEMENTS[run.device] // shape.vocab), run.tokens)
+    return rows * shape.vocab * (2 * run.element_bytes + 8) + 2 * run.tokens * shape.hidden * run.element_bytes
 
 
 def count_workspace_bytes(shape: ModelShape, run: RunShape) -> int:

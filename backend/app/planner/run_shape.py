@@ -1,6 +1,7 @@
 """What memory and time depend on besides the model: one micro-batch, its precision, its adapter; and how long rows are."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.contracts.hardware import DeviceKind
 from app.contracts.options import Dtype, Quantization
@@ -55,20 +56,21 @@ class RowLengths:
         """Return the share of rows with more than `length` tokens, 0..1, to 5 %."""
         return sum(1 for value in self.quantiles if value > length) / len(self.quantiles) if self.quantiles else 0.0
 
-    def mean_longest_of(self, rows: int, limit: int) -> float:
-        """Return the expected length of the longest of `rows` random rows, each cut at `limit`.
+    def draw_step(self, rows: int, limit: int) -> tuple[float, ...]:
+        """Return the expected lengths of `rows` random rows cut at `limit`, the longest first."""
+        return _draw(self.quantiles, rows, limit)
 
-        For the distribution function F, P(longest <= s) = F(s) ** rows.
-        """
-        if not self.quantiles:
-            return 0.0
-        bins = len(self.quantiles) - 1
-        if bins == 0:
-            return float(min(self.quantiles[0], limit))
-        expected, below = 0.0, 0.0
-        for index in range(1, bins + 1):
-            upto = (index / bins) ** rows
-            middle = (min(self.quantiles[index - 1], limit) + min(self.quantiles[index], limit)) / 2
-            expected += (upto - below) * middle
-            below = upto
-        return expected
+
+@lru_cache(maxsize=256)
+def _draw(quantiles: tuple[int, ...], rows: int, limit: int) -> tuple[float, ...]:
+    """The k-th longest of n random draws lies, on average, at the quantile 1 - k / (n + 1)."""
+    last = len(quantiles) - 1
+    if last < 1:
+        return tuple(float(min(value, limit)) for value in quantiles) * rows
+    lengths = []
+    for k in range(1, rows + 1):
+        place = (1 - k / (rows + 1)) * last
+        index = min(int(place), last - 1)
+        low, high = quantiles[index], quantiles[index + 1]
+        lengths.append(min(float(limit), low + (high - low) * (place - index)))
+    return tuple(lengths)

@@ -5,6 +5,7 @@ Parameter counts in the table are exact: the models were instantiated without we
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from app.contracts.plan import ModelShape
@@ -98,6 +99,7 @@ def find_shape(model_id: str) -> ModelShape | None:
     return SHAPES.get(f"{name.removesuffix('-chat-hf')}-hf")
 
 
+@lru_cache(maxsize=256)
 def find_linears(shape: ModelShape) -> dict[str, list[Linear]]:
     """Return the linear layers of one block by the last part of their name (GPT-2's `c_proj` names two)."""
     hidden, inner = shape.hidden, shape.intermediate
@@ -139,6 +141,7 @@ def select_linears(shape: ModelShape, target_modules: list[str]) -> list[Linear]
     return chosen
 
 
+@lru_cache(maxsize=256)
 def count_block_weights(shape: ModelShape) -> int:
     """Return the entries of all linear matrices of one block: what 4-bit quantisation applies to."""
     return sum(linear.weights for layers in find_linears(shape).values() for linear in layers)
