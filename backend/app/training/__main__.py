@@ -1,0 +1,98 @@
+"""Process entry: `python -m app.training <job folder> [--micro-batch ROWS]` runs one job.
+
+Exit codes: 0 succeeded, 3 failed (the event says why), 4 cancelled, 5 paused at a checkpoint (no event: the supervisor
+owns that state). Any other end means that the process was killed.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from app.contracts.events import JobFailed, StatusChanged
+from app.contracts.status import JobStatus
+from app.core.errors import AffinageError, DiskFull, OutOfDeviceMemory, OutOfHostMemory
+from app.storage.job_dir import JobDir
+
+SUCCEEDED, FAILED, CANCELLED, PAUSED = 0, 3, 4, 5
+EVIDENCE_LINES = 12
+
+log = logging.getLogger("app.training")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the job; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m app.training", description="Run one fine-tuning job.")
+    parser.add_argument("job_folder", type=Path)
+    parser.add_argument("--micro-batch", type=int, default=None, help="rows per micro-batch at most")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+    job_dir = JobDir(arguments.job_folder.absolute())
+    job_dir.append(StatusChanged(status=JobStatus.RUNNING))
+    try:
+        # Imported here: torch takes seconds, the page shows "running" meanwhile, and a broken installation is reported.
+        from app.training.stopping import Stopped, StopWatch
+
+        stop = StopWatch(job_dir)
+        stop.listen()
+        from transformers.utils import logging as transformers_logging
+
+        from app.training.engine import train
+
+        transformers_logging.disable_progress_bar()
+        try:
+            train(job_dir, stop, arguments.micro_batch)
+        except Stopped as stopped:
+            if stopped.reason == "paused":
+                return PAUSED
+            job_dir.append(StatusChanged(status=JobStatus.CANCELLED))
+            return CANCELLED
+    except Exception as error:
+        log.exception("the job failed")
+        job_dir.append(describe_failure(error))
+        return FAILED
+    job_dir.append(StatusChanged(status=JobStatus.SUCCEEDED))
+    return SUCCEEDED
+
+
+def describe_failure(error: Exception) -> JobFailed:
+    """Return the event for `error`: its code, and evidence without paths of the installation."""
+    known = _expected(error)
+    evidence = strip_folders("".join(traceback.format_exception(error)).strip())
+    lines = "\n".join(evidence.splitlines()[-EVIDENCE_LINES:])
+    if known is None:
+        return JobFailed(code="internal", key="internal", params={"log": "trainer.log"}, evidence=lines)
+    return JobFailed(code=known.code, key=known.key, params=known.params, evidence="" if known is error else lines)
+
+
+def strip_folders(text: str) -> str:
+    """Return `text` with absolute paths cut down to file names."""
+    return re.sub(r"(?<![\w.:/])/(?:[^\s/\"':]+/)+", "", text)
+
+
+def _expected(error: Exception) -> AffinageError | None:
+    """Return the failure with a code that `error` stands for, if any."""
+    if isinstance(error, AffinageError):
+        return error
+    no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if no_space or "No space left on device" in str(error):
+        return DiskFull("writing")
+    if isinstance(error, ImportError):
+        return None
+    from app.training.memory import is_out_of_memory
+
+    if is_out_of_memory(error):
+        # Not caught by the shrinking micro-batch: the model itself did not fit.
+        return OutOfDeviceMemory("loading") if "CUDA" in str(error) else OutOfHostMemory("loading")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Gradient of one optimizer step and loss over many rows, in micro-batches that shrink when memory runs out.
+
+Losses are summed over trained tokens; whoever calls divides once. So neither the split into micro-batches nor its
+change in the middle of a run alters the result beyond rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from app.contracts.events import Noted
+from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
+from app.core.units import format_bytes
+from app.storage.job_dir import JobDir
+from app.training.batching import Row, collate, split
+from app.training.loss import LossHead
+from app.training.memory import is_out_of_memory, peak_bytes, release
+
+
+@dataclass
+class Limits:
+    """What one forward pass may hold. Only ever lowered."""
+
+    rows: int
+    tokens: int | None
+    """Tokens including padding; None = no limit."""
+
+
+@dataclass(frozen=True)
+class Computer:
+    """Runs rows through the model."""
+
+    head: LossHead
+    parameters: list[nn.Parameter]
+    device: torch.device
+    pad_id: int
+    limits: Limits
+    job_dir: JobDir
+    check_stop: Callable[[], None]
+
+    def accumulate_gradient(self, rows: Sequence[Row]) -> float:
+        """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats."""
+        return self._shrinking(rows, self._accumulate)
+
+    def summed_loss(self, rows: Sequence[Row]) -> float:
+        """Return the summed loss of `rows` in nats, without gradients and without the adapter's dropout."""
+        self.head.model.eval()
+        try:
+            return self._shrinking(rows, self._sum)
+        finally:
+            self.head.model.train()
+
+    def _accumulate(self, rows: Sequence[Row]) -> float:
+        total = torch.zeros((), device=self.device)
+        for part in split(rows, self.limits.rows, self.limits.tokens):
+            self.check_stop()
+            batch = collate(part, self.pad_id, self.device)
+            loss = self.head.summed(batch.ids, batch.positions, batch.targets)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total.item()
+
+    @torch.no_grad()
+    def _sum(self, rows: Sequence[Row]) -> float:
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in split(rows, self.limits.rows, self.limits.tokens):
+            self.check_stop()
+            batch = collate(part, self.pad_id, self.device)
+            total += self.head.summed(batch.ids, batch.positions, batch.targets)
+        return total.item()
+
+    def _shrinking(self, rows: Sequence[Row], attempt: Callable[[Sequence[Row]], float]) -> float:
+        """Return `attempt(rows)`; when memory runs out, forget the attempt, halve the micro-batch, try the same rows again."""
+        while True:
+            random_state = self._random_state()
+            try:
+                return attempt(rows)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler: the exception held the frames, and they the tensors.
+            for parameter in self.parameters:
+                parameter.grad = None
+            release()
+            self._set_random_state(random_state)
+            self._halve(max(len(part) for part in split(rows, self.limits.rows, self.limits.tokens)))
+
+    def _random_state(self) -> list[torch.Tensor]:
+        on_device = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *on_device]
+
+    def _set_random_state(self, states: list[torch.Tensor]) -> None:
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            torch.cuda.set_rng_state(state, self.device)
+
+    def _halve(self, largest: int) -> None:
+        """Halve the rows of a micro-batch. Raise OutOf*Memory when one row alone was too much."""
+        if largest == 1:
+            used = format_bytes(peak_bytes(self.device))
+            if self.device.type == "cuda":
+                raise OutOfDeviceMemory("one_row", used=used)
+            raise OutOfHostMemory("one_row", used=used)
+        self.limits.rows = largest // 2
+        self.job_dir.append(
+            Noted(level="warning", key="micro_batch_halved", params={"before": largest, "after": self.limits.rows})
+        )

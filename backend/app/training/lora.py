@@ -1,0 +1,264 @@
+"""LoRA layers of our own, and adapters on disk in PEFT's format.
+
+An adapter adds `scale * B(A(dropout(x)))` to a frozen linear layer, scale = alpha / rank (Hu et al. 2021, arXiv
+2106.09685). Each layer is one autograd function: it keeps only the input and the rank-sized product for the backward
+pass and writes no intermediate of the layer's output size. A and B stay in fp32 and are cast once per call.
+Works on nn.Linear and GPT-2's Conv1D; on any other linear layer (bitsandbytes) it falls back to plain autograd.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from app.contracts.job import Lora
+from app.core.errors import Invalid, Unsupported
+from app.storage.job_dir import fsync_folder
+
+CONFIG_NAME = "adapter_config.json"
+WEIGHTS_NAME = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_REFUSED_OPTIONS = (
+    "use_dora",
+    "use_rslora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "modules_to_save",
+    "layer_replication",
+)
+"""Options of PEFT that change the arithmetic; an adapter that uses one is refused instead of computed wrongly."""
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x W + bias + scale * (dropped A^T) B^T, with gradients for x, dropped, A and B."""
+
+    @staticmethod
+    def forward(  # noqa: PLR0917  autograd passes them by place
+        ctx: Any, x: Tensor, dropped: Tensor | None, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        """`weight` is (out, in) or its transposed view; `dropped` is x after dropout, None when it is x itself."""
+        flat = x.reshape(-1, x.shape[-1])
+        inner = flat if dropped is None else dropped.reshape(-1, x.shape[-1])
+        a, b = a.to(x.dtype), b.to(x.dtype)
+        low = inner @ a.t()
+        y = flat @ weight.t() if bias is None else torch.addmm(bias, flat, weight.t())
+        y.addmm_(low, b.t(), alpha=scale)
+        ctx.save_for_backward(inner, weight, a, b, low)
+        ctx.scale, ctx.shape, ctx.has_dropout = scale, x.shape, dropped is not None
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        inner, weight, a, b, low = ctx.saved_tensors
+        grad = grads[0].reshape(-1, grads[0].shape[-1])
+        grad_b = (grad.t() @ low).float().mul_(ctx.scale)
+        grad_low = grad @ b
+        grad_a = (grad_low.t() @ inner).float().mul_(ctx.scale)
+        grad_x = grad_dropped = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ weight
+            if not ctx.has_dropout:
+                grad_x.addmm_(grad_low, a, alpha=ctx.scale)
+            grad_x = grad_x.view(ctx.shape)
+        if ctx.has_dropout and ctx.needs_input_grad[1]:
+            grad_dropped = (grad_low @ a).mul_(ctx.scale).view(ctx.shape)
+        return grad_x, grad_dropped, None, None, grad_a, grad_b, None
+
+
+class LoraLayer(nn.Module):
+    """A frozen linear layer with its adapter."""
+
+    def __init__(self, wrapped: nn.Module, rank: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+        self.transposed = isinstance(wrapped, Conv1D)
+        self.fused = self.transposed or type(wrapped) is nn.Linear
+        inputs, outputs = _sizes(wrapped)
+        self.scale = scale
+        self.dropout = dropout
+        self.enabled = True
+        # Drawn on the processor, so that one seed gives one start on every device.
+        start = torch.empty(rank, inputs)
+        nn.init.kaiming_uniform_(start, a=math.sqrt(5))
+        device = next(wrapped.parameters()).device
+        self.lora_A = nn.Parameter(start.to(device))
+        self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=device))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the wrapped layer's output plus the adapter's."""
+        if not self.enabled:
+            return self.wrapped(x)  # type: ignore[no-any-return]
+        dropped = F.dropout(x, self.dropout) if self.training and self.dropout else None
+        if self.fused:
+            weight = self.wrapped.weight.t() if self.transposed else self.wrapped.weight  # type: ignore[operator]
+            product: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
+                x, dropped, weight, self.wrapped.bias, self.lora_A, self.lora_B, self.scale
+            )
+            return product
+        y: Tensor = self.wrapped(x)
+        low = F.linear(x if dropped is None else dropped, self.lora_A.to(x.dtype))
+        return y + F.linear(low, self.lora_B.to(x.dtype)).to(y.dtype) * self.scale
+
+
+def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
+    """Freeze `model`, put an adapter on every layer that `lora.target_modules` names, return the new parameters.
+
+    A target matches a module's full name or its last parts, as in PEFT (`q_proj` matches `model.layers.0.self_attn.q_proj`).
+    Draws from torch's global generator: seed it first. Raises Invalid when a target matches nothing or no linear layer.
+    """
+    model.requires_grad_(False)
+    modules = dict(model.named_modules())
+    linears = {name: module for name, module in modules.items() if _is_linear(module)}
+    chosen: dict[str, nn.Module] = {}
+    for target in lora.target_modules:
+        matches = [name for name in modules if name == target or name.endswith("." + target)]
+        if not matches or any(name not in linears for name in matches):
+            available = sorted({name.rsplit(".", 1)[-1] for name in linears})
+            raise Invalid("target_modules", target=target, available=", ".join(available))
+        chosen.update((name, linears[name]) for name in matches)
+    parameters: list[nn.Parameter] = []
+    for name in (name for name in modules if name in chosen):
+        layer = LoraLayer(chosen[name], lora.rank, lora.alpha / lora.rank, lora.dropout)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer)
+        parameters += [layer.lora_A, layer.lora_B]
+    return parameters
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return every adapter parameter by the key that PEFT's files use for it."""
+    tensors: dict[str, nn.Parameter] = {}
+    for name, module in _layers(model):
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = module.lora_A
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = module.lora_B
+    return tensors
+
+
+@contextmanager
+def adapter_disabled(model: nn.Module) -> Iterator[None]:
+    """Compute as the original model inside the block."""
+    layers = [layer for _, layer in _layers(model)]
+    before = [layer.enabled for layer in layers]
+    try:
+        for layer in layers:
+            layer.enabled = False
+        yield
+    finally:
+        for layer, enabled in zip(layers, before, strict=True):
+            layer.enabled = enabled
+
+
+def save_adapter(
+    model: nn.Module,
+    folder: Path,
+    base_model_id: str,
+    lora: Lora,
+    *,
+    revision: str | None = None,
+    beside: Sequence[Path] = (),
+) -> None:
+    """Write the adapter as `PeftModel.from_pretrained` reads it; `folder` appears complete or not at all.
+
+    `base_model_id` and `revision` tell a reader which weights it belongs to (a hub id and commit, or a folder).
+    `beside` are files to copy into the folder: the tokenizer that the adapter was trained with.
+    """
+    layers = list(_layers(model))
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    tensors = {key: value.detach().to("cpu").contiguous() for key, value in adapter_tensors(model).items()}
+    save_file(tensors, aside / WEIGHTS_NAME, metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model_id,
+        "revision": revision,
+        "inference_mode": True,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": lora.target_modules,
+        "fan_in_fan_out": any(layer.transposed for _, layer in layers),
+        "bias": "none",
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+    }
+    (aside / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    for file in beside:
+        shutil.copyfile(file, aside / file.name)
+    for file in aside.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if folder.exists():
+        shutil.rmtree(folder)
+    aside.rename(folder)
+    fsync_folder(folder.parent)
+
+
+def load_adapter(model: nn.Module, folder: Path) -> list[nn.Parameter]:
+    """Attach the adapter in `folder` (written by us or by PEFT) to `model` and return its parameters.
+
+    Raises Unsupported for variants of LoRA that compute something else, Invalid when it belongs to another model.
+    """
+    config = json.loads((folder / CONFIG_NAME).read_text("utf-8"))
+    refused = [option for option in _REFUSED_OPTIONS if config.get(option)]
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
+        refused.append(f"{config.get('peft_type')}, bias={config.get('bias')}")
+    if refused:
+        raise Unsupported("adapter", options=", ".join(refused))
+    lora = Lora(
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=config.get("lora_dropout", 0.0),
+        target_modules=sorted(config["target_modules"]),
+        fan_in_fan_out=bool(config.get("fan_in_fan_out")),
+    )
+    parameters = attach(model, lora)
+    load_tensors(model, folder / WEIGHTS_NAME)
+    return parameters
+
+
+def load_tensors(model: nn.Module, file: Path) -> None:
+    """Fill the attached adapter from a safetensors file. Raises Invalid when names or sizes differ."""
+    expected = adapter_tensors(model)
+    with safe_open(file, framework="pt") as stored:
+        if set(stored.keys()) != set(expected):
+            raise Invalid("adapter_mismatch")
+        with torch.no_grad():
+            for key, parameter in expected.items():
+                tensor = stored.get_tensor(key)
+                if tensor.shape != parameter.shape:
+                    raise Invalid("adapter_mismatch")
+                parameter.copy_(tensor)
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield name, module
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _sizes(module: nn.Module) -> tuple[int, int]:
+    """Return (inputs, outputs); a 4-bit weight is packed, so its shape says nothing."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    inputs, outputs = module.weight.shape  # type: ignore[misc]
+    return int(inputs), int(outputs)
