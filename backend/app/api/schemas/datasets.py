@@ -69,3 +69,23 @@ class RowPage(BaseModel):
     rows: list[RowRead]
     total: int
     offset: int
+
+
+class TokenRead(BaseModel):
+    """One token of a row."""
+
+    id: int
+    text: str
+    trained: bool
+    """Whether the loss counts it."""
+
+
+class TokensRead(BaseModel):
+    """One row as the model reads it."""
+
+    row: int
+    template: str
+    """`chat`: the model's own template; `plain`: the stated template for models that have none."""
+    tokens: list[TokenRead]
+    full_length: int
+    """Tokens before the cut; larger than the number of `tokens` when the row is cut."""

@@ -1,13 +1,11 @@
 """What the job routes take and answer."""
 
-from typing import Any
-
 from pydantic import BaseModel, Field
 
+from app.api.schemas.errors import ErrorContent
 from app.api.schemas.plans import NoticeRead, PlanRead
-from app.contracts.chat import Generation
+from app.contracts.chat import ChatDelta, Generation
 from app.contracts.dataset import Message
-from app.contracts.events import JobEvent
 from app.contracts.report import Report
 from app.contracts.status import JobStatus
 
@@ -119,9 +117,16 @@ class ChatRequest(BaseModel):
         return Generation(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed)
 
 
-class StreamedEvent(BaseModel):
-    """Documents the `data:` of GET /api/jobs/{id}/events."""
+class ChatDeltaRead(ChatDelta):
+    """The `data:` of POST /api/jobs/{id}/chat: a piece of an answer, its end, or its failure."""
 
-    event: JobEvent
-    message: str | None = None
-    extra: dict[str, Any] = {}
+    error: ErrorContent | None = None
+    """The failure in the reader's language, when `error_key` is set."""
+
+
+class LogRead(BaseModel):
+    """The end of the trainer's own log."""
+
+    text: str
+    truncated: bool
+    """True when earlier lines were left out."""

@@ -1,7 +1,10 @@
-"""Health and hardware."""
+"""Health, hardware and downloads."""
+
+from typing import Literal
 
 from pydantic import BaseModel
 
+from app.api.schemas.errors import ErrorContent
 from app.contracts.hardware import Hardware
 
 
@@ -19,3 +22,15 @@ class Health(BaseModel):
 
 class HardwareRead(Hardware):
     """The machine; the first device is the one that jobs use."""
+
+
+class DownloadRead(BaseModel):
+    """How far the weights of a model have come."""
+
+    model_id: str
+    state: Literal["idle", "running", "done", "failed"]
+    """`idle`: not on this machine and nothing under way; `done`: ready to use."""
+    done_bytes: int
+    total_bytes: int
+    """0 until the size is known."""
+    error: ErrorContent | None

@@ -1,0 +1,33 @@
+"""What routes ask for: the studio, a session, the reader's language."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from sqlalchemy.orm import Session
+
+from app.core.messages import Language, pick_language
+from app.services.studio import Studio
+
+
+def get_studio(request: Request) -> Studio:
+    """Return the studio that the lifespan opened."""
+    studio: Studio = request.app.state.studio
+    return studio
+
+
+def get_session(request: Request) -> Iterator[Session]:
+    """One request, one reading transaction. Writing services open their own and commit before they return."""
+    with get_studio(request).database.reading() as session:
+        yield session
+
+
+def get_language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
+    """Return the language in which sentences are answered."""
+    return pick_language(accept_language)
+
+
+StudioDep = Annotated[Studio, Depends(get_studio)]
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+"""Closed before the answer is sent (scope `function`), so that a slow reader holds no connection."""
+LanguageDep = Annotated[Language, Depends(get_language)]

@@ -1,0 +1,102 @@
+"""One handler for every failure: expected ones, values out of range, the router's own, and defects."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app.api.schemas.errors import ErrorBody
+from app.api.wording import error_content
+from app.core.errors import AffinageError, Forbidden, Invalid, NotFound, TooLarge, Unsupported
+from app.core.messages import Language, localise, pick_language
+
+log = logging.getLogger(__name__)
+
+RANGE_KEYS = ("gt", "ge", "lt", "le", "min_length", "max_length", "expected", "pattern")
+"""Parts of a pydantic error's context that say what would have been right."""
+
+
+class NotAllowedHere(AffinageError):
+    """The address exists, but not with this method."""
+
+    status_code, code = 405, "method_not_allowed"
+
+
+class BodyUnreadable(AffinageError):
+    """The body is no valid JSON, form or text."""
+
+    status_code, code = 400, "invalid"
+
+
+def error_response(problem: AffinageError, language: Language, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return the house body for a failure."""
+    body = ErrorBody(error=error_content(problem, language))
+    return JSONResponse(
+        body.model_dump(mode="json"),
+        status_code=problem.status_code,
+        headers={"Content-Language": language, "Vary": "Accept-Language", **(headers or {})},
+    )
+
+
+def request_language(request: Request) -> Language:
+    """Return the language that the reader asked for."""
+    return pick_language(request.headers.get("accept-language"))
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every failure leave the server with the house body."""
+
+    @app.exception_handler(AffinageError)
+    async def expected(request: Request, problem: AffinageError) -> JSONResponse:
+        return error_response(problem, request_language(request))
+
+    @app.exception_handler(RequestValidationError)
+    async def out_of_range(request: Request, problem: RequestValidationError) -> JSONResponse:
+        language = request_language(request)
+        errors = problem.errors()
+        if any(error["type"] == "json_invalid" for error in errors):
+            return error_response(BodyUnreadable("json"), language)
+        details = [field_detail(error, language) for error in errors]
+        first = details[0]
+        return error_response(Invalid("field", details=details, field=first["field"], reason=first["message"]), language)
+
+    @app.exception_handler(HTTPException)
+    async def from_the_router(request: Request, problem: HTTPException) -> JSONResponse:
+        language = request_language(request)
+        headers = dict(problem.headers or {})
+        match problem.status_code:
+            case 404:
+                return error_response(NotFound("route", path=request.url.path), language, headers)
+            case 405:
+                return error_response(NotAllowedHere(path=request.url.path, method=request.method), language, headers)
+            case 413:
+                return error_response(TooLarge("request"), language, headers)
+            case 415:
+                return error_response(Unsupported("body"), language, headers)
+            case 403:
+                return error_response(Forbidden(), language, headers)
+            case _:
+                return error_response(BodyUnreadable("body"), language, headers)
+
+    @app.exception_handler(Exception)
+    async def defect(request: Request, problem: Exception) -> JSONResponse:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=problem)
+        return error_response(AffinageError(log="logs/server.log"), request_language(request))
+
+
+def field_detail(error: dict[str, Any], language: Language) -> dict[str, Any]:
+    """Return one pydantic error as `{field, code, message}`, the range in words."""
+    place = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
+    context = {name: value for name, value in error.get("ctx", {}).items() if name in RANGE_KEYS}
+    message = _reason(error["type"], context, error["msg"], language)
+    return {"field": ".".join(place) or "body", "code": error["type"], "message": message}
+
+
+def _reason(kind: str, context: dict[str, Any], fallback: str, language: Language) -> str:
+    try:
+        return localise(f"field.{kind}", language, **context)[0]
+    except KeyError:
+        return fallback

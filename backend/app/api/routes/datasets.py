@@ -1,0 +1,78 @@
+"""Data sets: import, look at, map, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+
+from app.api.deps import LanguageDep, SessionDep, StudioDep
+from app.api.responses import NOT_FOUND, problems
+from app.api.schemas.datasets import DatasetList, DatasetRead, RowPage, TokensRead
+from app.api.wording import dataset_read, row_read, tokens_read
+from app.contracts.dataset import Mapping
+from app.services import dataset_service
+
+router = APIRouter(prefix="/api/datasets", tags=["datasets"])
+
+
+@router.post("", status_code=201, responses=problems(413, 415, 507))
+def create_dataset(
+    request: Request,
+    response: Response,
+    studio: StudioDep,
+    language: LanguageDep,
+    file: UploadFile,
+    name: Annotated[str | None, Form(max_length=200)] = None,
+) -> DatasetRead:
+    """Import a CSV, JSON or JSONL file: its shape is detected, each problem is named with its row."""
+    info = dataset_service.import_upload(studio, file.file, filename=file.filename or "", name=name)
+    response.headers["Location"] = str(request.url_for("get_dataset", dataset_id=info.dataset_id).path)
+    return dataset_read(info, language)
+
+
+@router.get("")
+def list_datasets(studio: StudioDep, session: SessionDep, language: LanguageDep) -> DatasetList:
+    """List data sets, newest first."""
+    return DatasetList(datasets=[dataset_read(info, language) for info in dataset_service.list_datasets(studio, session)])
+
+
+@router.get("/{dataset_id}", responses=NOT_FOUND)
+def get_dataset(dataset_id: str, studio: StudioDep, language: LanguageDep) -> DatasetRead:
+    """Read one data set."""
+    return dataset_read(dataset_service.get_dataset(studio, dataset_id), language)
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=NOT_FOUND)
+def delete_dataset(dataset_id: str, studio: StudioDep) -> None:
+    """Delete a data set. Jobs keep their own copy of its rows."""
+    dataset_service.delete_dataset(studio, dataset_id)
+
+
+@router.put("/{dataset_id}/mapping", responses=NOT_FOUND)
+def set_mapping(dataset_id: str, mapping: Mapping, studio: StudioDep, language: LanguageDep) -> DatasetRead:
+    """Say which column plays which part, and read the rows again."""
+    return dataset_read(dataset_service.set_mapping(studio, dataset_id, mapping), language)
+
+
+@router.get("/{dataset_id}/rows", responses=NOT_FOUND)
+def list_rows(
+    dataset_id: str,
+    studio: StudioDep,
+    language: LanguageDep,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> RowPage:
+    """Show rows as imported and as training examples."""
+    rows, total = dataset_service.list_rows(studio, dataset_id, offset, limit)
+    return RowPage(rows=[row_read(row, language) for row in rows], total=total, offset=offset)
+
+
+@router.get("/{dataset_id}/tokens", responses=problems(404, 409))
+def get_tokens(
+    dataset_id: str,
+    studio: StudioDep,
+    row: Annotated[int, Query(ge=1)],
+    model: Annotated[str, Query(min_length=1, max_length=300)],
+    max_length: Annotated[int | None, Query(ge=8, le=131072)] = None,
+) -> TokensRead:
+    """Show one row as the model reads it: each token, whether it is trained, and where the cut falls."""
+    return tokens_read(row, dataset_service.get_tokens(studio, dataset_id, row, model, max_length))

@@ -1,0 +1,100 @@
+"""Jobs: list, read, follow, cancel, delete."""
+
+from collections.abc import AsyncIterable
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.api.deps import LanguageDep, SessionDep, StudioDep
+from app.api.responses import NOT_FOUND, problems
+from app.api.schemas.jobs import JobDetail, JobList, JobRead, LogRead, MetricPoints, ReportRead
+from app.api.wording import job_detail, job_read, report_read
+from app.contracts.events import JobEvent
+from app.contracts.status import JobStatus
+from app.services import job_service
+
+router = APIRouter(prefix="/api/jobs", tags=["jobs"])
+
+MetricName = Literal["loss", "heldout_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_bytes", "step_seconds"]
+
+
+@router.get("")
+def list_jobs(
+    studio: StudioDep,
+    session: SessionDep,
+    language: LanguageDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 100,
+    after: Annotated[str | None, Query(max_length=100)] = None,
+    status: JobStatus | None = None,
+) -> JobList:
+    """List jobs, newest first; `after` is the last job id of the page before."""
+    rows = job_service.list_jobs(session, limit=limit, after=after, status=status)
+    return JobList(jobs=[job_read(studio, row, language) for row in rows])
+
+
+@router.get("/{job_id}", responses=NOT_FOUND)
+def get_job(job_id: str, studio: StudioDep, session: SessionDep, language: LanguageDep) -> JobDetail:
+    """Read one job with its plan and the commands that start it again."""
+    return job_detail(studio, session, job_service.get_job(session, job_id), language)
+
+
+def last_seen(job_id: str, session: SessionDep, after: int, last_event_id: str | None) -> int:
+    """Return the seq after which to go on; a job that does not exist is a 404 before the stream begins."""
+    job_service.get_job(session, job_id)
+    return int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+
+
+def stream_position(
+    job_id: str,
+    session: SessionDep,
+    after: Annotated[int, Query(ge=0)] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> int:
+    """Read `Last-Event-ID` (what a browser sends when it reconnects) or `?after=`."""
+    return last_seen(job_id, session, after, last_event_id)
+
+
+@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=NOT_FOUND)
+async def stream_job_events(
+    job_id: str, studio: StudioDep, position: Annotated[int, Depends(stream_position, scope="function")]
+) -> AsyncIterable[JobEvent]:
+    """Send what was missed, then follow the job until it ends. `id:` is the event's seq."""
+    async for event in studio.broker.follow(studio.database, job_id, position):
+        yield ServerSentEvent(raw_data=event.body, id=str(event.seq))  # type: ignore[misc]  # keeps both the id and the schema
+
+
+@router.get("/{job_id}/metrics", responses=NOT_FOUND)
+def get_metrics(
+    job_id: str, session: SessionDep, name: MetricName = "loss", points: Annotated[int, Query(ge=2, le=5000)] = 500
+) -> MetricPoints:
+    """Return the history of one number, down-sampled to `points` values with the first and the last kept."""
+    steps, values = job_service.metrics(session, job_id, name, points)
+    return MetricPoints(name=name, steps=steps, values=values)
+
+
+@router.post("/{job_id}/cancel", responses=problems(404, 409))
+def cancel_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
+    """Stop a job. Repeating it changes nothing; a job that has ended otherwise is a conflict."""
+    return job_read(studio, job_service.cancel(studio, job_id), language)
+
+
+@router.get("/{job_id}/report", responses=problems(404, 409))
+def get_report(job_id: str, session: SessionDep, studio: StudioDep, language: LanguageDep) -> ReportRead:
+    """Compare before and after on rows that training never saw."""
+    return report_read(job_service.get_report(studio, session, job_id), language)
+
+
+@router.get("/{job_id}/logs", responses=NOT_FOUND)
+def get_logs(
+    job_id: str, session: SessionDep, studio: StudioDep, max_bytes: Annotated[int, Query(ge=1, le=1 << 20)] = 65536
+) -> LogRead:
+    """Return the end of the trainer's log."""
+    text, truncated = job_service.read_log(studio, session, job_id, max_bytes)
+    return LogRead(text=text, truncated=truncated)
+
+
+@router.delete("/{job_id}", status_code=204, responses=problems(404, 409))
+def delete_job(job_id: str, studio: StudioDep) -> None:
+    """Delete a job that has ended, with its folder and adapter."""
+    job_service.delete_job(studio, job_id)

@@ -1,0 +1,30 @@
+"""The catalogue and the weights on this machine."""
+
+from fastapi import APIRouter
+
+from app.api.deps import LanguageDep, StudioDep
+from app.api.responses import NOT_FOUND, problems
+from app.api.schemas.models import ModelList
+from app.api.schemas.system import DownloadRead
+from app.api.wording import download_read
+from app.services import model_service, planning_service
+
+router = APIRouter(prefix="/api/models", tags=["models"])
+
+
+@router.get("/available")
+def list_available_models(studio: StudioDep, language: LanguageDep) -> ModelList:
+    """List the catalogue with what each model means on this machine."""
+    return planning_service.available(studio, language)
+
+
+@router.post("/{model_id:path}/download", status_code=202, responses=problems(404, 409, 503))
+def start_download(model_id: str, studio: StudioDep, language: LanguageDep) -> DownloadRead:
+    """Bring the weights of a model to this machine in the background. Asking twice starts one download."""
+    return download_read(model_service.start_download(studio, model_id), language)
+
+
+@router.get("/{model_id:path}/download", responses=NOT_FOUND)
+def get_download(model_id: str, studio: StudioDep, language: LanguageDep) -> DownloadRead:
+    """Say how far a download has come."""
+    return download_read(model_service.get_download(studio, model_id), language)

@@ -1,0 +1,212 @@
+"""Contracts and rows as the API answers them, with sentences in the reader's language."""
+
+import json
+from collections.abc import Mapping as MappingABC
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.api.schemas.datasets import DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
+from app.api.schemas.errors import ErrorContent
+from app.api.schemas.jobs import ChatDeltaRead, ChatRequest, ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
+from app.api.schemas.plans import NoticeRead, PlanRead, ResolvedRead
+from app.api.schemas.system import DownloadRead
+from app.contracts.chat import ChatDelta
+from app.contracts.dataset import DatasetInfo, Message, Problem
+from app.contracts.job import TrainingJob
+from app.contracts.plan import Notice, Plan, Resolved
+from app.contracts.report import Report
+from app.contracts.status import JobStatus
+from app.core.errors import AffinageError, Invalid
+from app.core.messages import Language, localise
+from app.datasets.importing import RowView
+from app.services import job_service
+from app.services.dataset_service import RowTokens
+from app.services.downloads import Download
+from app.services.studio import Studio
+from app.storage.tables import JobRow
+
+SMALLEST_SPLIT = 50
+"""Distinct rows below which there is no held-out split."""
+
+
+def notice_read(key: str, params: MappingABC[str, Any], language: Language) -> NoticeRead:
+    """Return the sentence of a message key; a key of another version of Affinage stays readable as it is."""
+    try:
+        message, hint = localise(key, language, **params)
+    except KeyError:
+        message, hint = f"{key} {json.dumps(dict(params), ensure_ascii=False)}", ""
+    return NoticeRead(code=key.split(".")[0], message=message, hint=hint)
+
+
+def error_content(problem: AffinageError, language: Language) -> ErrorContent:
+    """Return an expected failure as the house error."""
+    message, hint = problem.text(language)
+    return ErrorContent(code=problem.code, message=message, hint=hint, details=problem.details)
+
+
+def problem_read(problem: Problem, language: Language) -> ProblemRead:
+    """Return something wrong in one place of a file."""
+    notice = notice_read(problem.key, problem.params, language)
+    return ProblemRead(row=problem.row, column=problem.column, code=notice.code, message=notice.message, hint=notice.hint)
+
+
+def dataset_read(info: DatasetInfo, language: Language) -> DatasetRead:
+    """Return a data set."""
+    notices = []
+    if info.heldout_rows == 0:
+        notices.append(localise("note.no_heldout", language, distinct_rows=info.distinct_rows, smallest=SMALLEST_SPLIT)[0])
+    if info.skipped_rows:
+        notices.append(localise("note.rows_skipped", language, skipped=info.skipped_rows, rows_in_file=info.rows_in_file)[0])
+    if info.problem_count > len(info.problems):
+        shown = len(info.problems)
+        notices.append(localise("note.more_problems", language, shown=shown, problem_count=info.problem_count)[0])
+    return DatasetRead(
+        **info.model_dump(
+            exclude={"problems", "train_rows", "heldout_rows", "characters", "row_characters", "mapping"},
+        ),
+        mapping=info.mapping,
+        shape=info.mapping.shape,
+        problems=[problem_read(problem, language) for problem in info.problems],
+        splits=Splits(train=info.train_rows, heldout=info.heldout_rows),
+        notices=notices,
+    )
+
+
+def row_read(view: RowView, language: Language) -> RowRead:
+    """Return one row as imported and as a training example."""
+    example = view.example
+    return RowRead(
+        row=view.row,
+        values=view.values,
+        messages=example.messages if example else None,
+        text=example.text if example else None,
+        problems=[problem_read(problem, language) for problem in view.problems],
+    )
+
+
+def tokens_read(view: RowTokens) -> TokensRead:
+    """Return one row as the model reads it."""
+    tokens = [TokenRead(id=token.id, text=token.text, trained=token.trained) for token in view.tokens]
+    return TokensRead(row=view.row, template=view.template, tokens=tokens, full_length=view.full_length)
+
+
+def download_read(download: Download, language: Language) -> DownloadRead:
+    """Return how far a download has come."""
+    problem = download.problem
+    return DownloadRead(
+        model_id=download.model_id,
+        state=download.state,
+        done_bytes=download.done_bytes,
+        total_bytes=download.total_bytes,
+        error=error_content(problem, language) if problem else None,
+    )
+
+
+def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
+    """Return a plan with each value's reason in words."""
+    devices = {device.id: device.name for device in studio.hardware().devices}
+
+    def resolved_read(value: Resolved) -> ResolvedRead:
+        reason = notice_read(value.reason, value.params, language).message if value.reason else None
+        return ResolvedRead(value=value.value, origin=value.origin, reason=reason)
+
+    def notices(found: list[Notice]) -> list[NoticeRead]:
+        return [notice_read(notice.key, notice.params, language) for notice in found]
+
+    resolved = plan.resolved
+    return PlanRead(
+        **plan.model_dump(exclude={"parts", "resolved", "reasons", "warnings"}),
+        device_name=devices.get(plan.device_id, plan.device_id),
+        fits=plan.fits,
+        parts=plan.parts,
+        effective_batch_size=resolved["batch_size"].value * resolved["gradient_accumulation_steps"].value,
+        resolved={name: resolved_read(value) for name, value in resolved.items()},
+        reasons=notices(plan.reasons),
+        warnings=notices(plan.warnings),
+        alternatives=[],
+    )
+
+
+def started_read(studio: Studio, row: JobRow, language: Language) -> StartedRead:
+    """Return the answer to a start."""
+    plan = plan_read(studio, TrainingJob.model_validate_json(row.spec).plan, language)
+    return StartedRead(job_id=row.job_id, status=JobStatus(row.status), plan=plan, warnings=plan.warnings)
+
+
+def job_read(studio: Studio, row: JobRow, language: Language) -> JobRead:
+    """Return a job for lists."""
+    return JobRead.model_validate(_job_fields(studio, row, language))
+
+
+def job_detail(studio: Studio, session: Session, row: JobRow, language: Language) -> JobDetail:
+    """Return a job with its plan, its notices and the commands that start it again."""
+    job = TrainingJob.model_validate_json(row.spec)
+    adapter = studio.job_dir(row.job_id).adapter
+    noted = job_service.notices(session, row.job_id)
+    return JobDetail.model_validate(
+        {
+            **_job_fields(studio, row, language),
+            "plan": plan_read(studio, job.plan, language),
+            "commands": job_service.commands(job),
+            "notices": [notice_read(note.key, note.params, language) for note in noted],
+            "adapter_path": str(adapter) if row.status == JobStatus.SUCCEEDED and adapter.is_dir() else None,
+        }
+    )
+
+
+def _job_fields(studio: Studio, row: JobRow, language: Language) -> dict[str, object]:
+    progress = {name: getattr(row, name) for name in Progress.model_fields if name != "fraction"}
+    fraction = 1.0 if row.status == JobStatus.SUCCEEDED else row.step / row.total_steps if row.total_steps else 0.0
+    names = set(JobRead.model_fields) - {"progress", "error", "can_chat"}
+    return {
+        **{name: getattr(row, name) for name in names},
+        "progress": Progress(**progress, fraction=min(1.0, fraction)),
+        "error": _job_error(row, language),
+        "can_chat": job_service.can_chat(studio, row),
+    }
+
+
+def _job_error(row: JobRow, language: Language) -> ErrorRead | None:
+    if row.error_code is None or row.error_key is None:
+        return None
+    notice = notice_read(row.error_key, json.loads(row.error_params or "{}"), language)
+    return ErrorRead(code=row.error_code, message=notice.message, hint=notice.hint, evidence=row.error_evidence or "")
+
+
+def report_read(report: Report, language: Language) -> ReportRead:
+    """Return before and after, with a sentence."""
+    improvement = None
+    if report.loss_before is None or report.loss_after is None:
+        summary = localise("note.report_without_heldout", language, first=report.train_loss_first, last=report.train_loss_last)[0]
+    else:
+        improvement = 1 - report.loss_after / report.loss_before
+        key = "note.report_better" if improvement >= 0 else "note.report_worse"
+        summary = localise(
+            key,
+            language,
+            before=report.loss_before,
+            after=report.loss_after,
+            percent=abs(improvement) * 100,
+            rows=report.heldout_rows,
+        )[0]
+    return ReportRead(**report.model_dump(), summary=summary, improvement=improvement)
+
+
+def chat_messages(body: ChatRequest) -> list[Message]:
+    """Return the turns of a chat request: `messages`, or `prompt` as the one question."""
+    if (body.messages is None) == (body.prompt is None):
+        raise Invalid("messages_or_prompt")
+    messages = body.messages if body.messages is not None else [Message(role="user", content=body.prompt or "")]
+    if not messages or not messages[-1].content.strip() or messages[-1].role == "assistant":
+        raise Invalid("no_question")
+    return messages
+
+
+def chat_delta_read(delta: ChatDelta, language: Language) -> ChatDeltaRead:
+    """Return a piece of an answer, a failure with its sentence."""
+    error = None
+    if delta.error_key:
+        notice = notice_read(delta.error_key, delta.error_params, language)
+        error = ErrorContent(code=notice.code, message=notice.message, hint=notice.hint)
+    return ChatDeltaRead(**delta.model_dump(), error=error)

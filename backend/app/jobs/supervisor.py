@@ -1,0 +1,256 @@
+"""The thread that takes jobs from the queue to their end.
+
+One supervisor per data folder (server.lock). It starts a trainer for each queued job whose device is free, takes its
+events in, sees to cancellation, and says why a trainer died. It holds no state that a restart could lose: everything is
+in the database and in the job folders, so that a new supervisor finds running trainers again.
+"""
+
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from app.contracts.events import Event, JobFailed, Noted, StatusChanged
+from app.contracts.job import TrainingJob
+from app.contracts.status import JobStatus
+from app.core.settings import Settings
+from app.jobs.broker import Broker
+from app.jobs.executors.interface import Executor, Gone
+from app.jobs.executors.local import LocalExecutor
+from app.jobs.ingest import ingest
+from app.jobs.oom import oom_kills
+from app.storage.db import Database
+from app.storage.job_dir import JobDir, utc_now
+from app.storage.repositories import Jobs
+from app.storage.tables import JobRow
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.3
+KILL_AFTER_TERM_SECONDS = 5.0
+EVIDENCE_BYTES = 4000
+NEW_PREFIX = ".new-"
+"""Folders of jobs that are being made; one left behind by a crash was never promised to anybody."""
+
+
+class Supervisor:
+    """Claims, starts, follows and ends jobs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        broker: Broker,
+        executor: Executor | None = None,
+        release_device: Callable[[str], None] = lambda device_id: None,
+    ) -> None:
+        """`release_device` makes others (the chat worker) give up a device before a training takes it."""
+        self._settings = settings
+        self._database = database
+        self._broker = broker
+        self.executor: Executor = executor or LocalExecutor()
+        self._release_device = release_device
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._nudge = threading.Event()
+        self._cancel_seen: dict[str, float] = {}
+        self._term_sent: dict[str, float] = {}
+        self._ending: dict[str, tuple[str, float]] = {}
+        """Jobs that have ended while their process still lets go of the device: device and since when."""
+
+    def start(self) -> None:
+        """Find what an earlier supervisor left, then work in the background."""
+        self._stopping.clear()
+        self.recover()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; trainers go on and are found again."""
+        self._stopping.set()
+        self._nudge.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def nudge(self) -> None:
+        """Look at once: something was queued or cancelled."""
+        self._nudge.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.tick()
+            except Exception:  # one bad job or a full disk must not end the supervision of all others
+                log.exception("The supervisor met an error and goes on.")
+            self._nudge.wait(TICK_SECONDS)
+            self._nudge.clear()
+
+    def tick(self) -> None:
+        """Look at every active job once, then start what can start."""
+        with self._database.reading() as session:
+            active = [row.job_id for row in Jobs(session).active()]
+        for job_id in active:
+            self._watch(job_id)
+        self._reap()
+        while not self._stopping.is_set() and self._launch_next():
+            pass
+
+    def recover(self) -> None:
+        """Index folders that the database does not know, and find the trainers that still run."""
+        jobs_folder = self._settings.data_dir / "jobs"
+        with self._database.reading() as session:
+            known = Jobs(session).ids()
+        for folder in sorted(jobs_folder.iterdir()):
+            if folder.name.startswith(NEW_PREFIX):
+                shutil.rmtree(folder)
+            elif folder.name not in known and (folder / "job.json").is_file():
+                self._adopt(JobDir(folder))
+        with self._database.reading() as session:
+            active = Jobs(session).active()
+        for row in active:
+            alive = self.executor.reattach(self._job_dir(row.job_id))
+            log.info("Job %s was %s when the last server ended; its trainer %s.", row.job_id, row.status, "lives" if alive else "is gone")
+
+    def _adopt(self, job_dir: JobDir) -> None:
+        try:
+            job = job_dir.read_job()
+        except ValueError:
+            log.exception("The folder %s holds no readable job and is left alone.", job_dir.path)
+            return
+        with self._database.writing() as session:
+            ingest(session, Jobs(session).add(job), job_dir)
+        log.info("Job %s was found in its folder and is listed again.", job.job_id)
+
+    def _job_dir(self, job_id: str) -> JobDir:
+        return JobDir(self._settings.data_dir / "jobs" / job_id)
+
+    def _watch(self, job_id: str) -> None:
+        """Take in what happened; when the trainer is gone, see how it ended."""
+        job_dir = self._job_dir(job_id)
+        state = self.executor.poll(job_dir)  # before reading: a dead trainer has written all that it will ever write
+        with self._database.writing() as session:
+            jobs = Jobs(session)
+            row = jobs.lock(job_id)
+            if row is None:
+                return
+            taken = ingest(session, row, job_dir)
+            status = JobStatus(row.status)
+            if isinstance(state, Gone) and status in (
+                JobStatus.STARTING,
+                JobStatus.RUNNING,
+                JobStatus.PAUSING,
+                JobStatus.CANCELLING,
+            ):
+                for event in self._conclude(jobs, row, job_dir, state):
+                    job_dir.append(event)
+                taken += ingest(session, row, job_dir)
+            status = JobStatus(row.status)
+            if status.terminal or status in (JobStatus.QUEUED, JobStatus.PAUSED):
+                self._close_attempt(jobs, row)
+        if taken:
+            self._broker.wake(job_id)
+        if status.terminal:
+            self._cancel_seen.pop(job_id, None)
+            self._term_sent.pop(job_id, None)
+            self._ending[job_id] = (row.device_id, time.monotonic())
+        elif status is JobStatus.CANCELLING:
+            self._press_cancel(job_id, job_dir)
+
+    def _reap(self) -> None:
+        """See the processes of ended jobs out: their device is free only when they are gone."""
+        for job_id, (_, since) in list(self._ending.items()):
+            job_dir = self._job_dir(job_id)
+            if isinstance(self.executor.poll(job_dir), Gone):
+                self.executor.forget(job_dir)
+                del self._ending[job_id]
+            elif time.monotonic() - since > self._settings.stop_grace_seconds:
+                self.executor.stop(job_dir, hard=True)
+
+    def _press_cancel(self, job_id: str, job_dir: JobDir) -> None:
+        """The trainer was asked through control/cancel; after the grace time by SIGTERM, then by SIGKILL."""
+        now = time.monotonic()
+        asked = self._cancel_seen.setdefault(job_id, now)
+        if now - asked < self._settings.stop_grace_seconds:
+            return
+        terminated = self._term_sent.get(job_id)
+        if terminated is None:
+            self._term_sent[job_id] = now
+            self.executor.stop(job_dir, hard=False)
+        elif now - terminated > KILL_AFTER_TERM_SECONDS:
+            self.executor.stop(job_dir, hard=True)
+
+    def _conclude(self, jobs: Jobs, row: JobRow, job_dir: JobDir, gone: Gone) -> list[Event]:
+        """Return the events that end an attempt whose trainer went without a word."""
+        if row.status == JobStatus.CANCELLING:
+            return [StatusChanged(status=JobStatus.CANCELLED)]
+        if not gone.started:
+            return [StatusChanged(status=JobStatus.QUEUED)]
+        evidence = self.executor.logs(job_dir, EVIDENCE_BYTES)[0].strip()
+        if not gone.same_boot:
+            return [JobFailed(code="worker_killed", key="worker_killed.restart", evidence=evidence)]
+        attempt = jobs.find_attempt(row.job_id)
+        now = oom_kills()
+        killed_for_memory = (
+            gone.exit_code in (None, -signal.SIGKILL)
+            and attempt is not None
+            and attempt.oom_kills_before is not None
+            and now is not None
+            and now > attempt.oom_kills_before
+        )
+        if killed_for_memory and attempt is not None:
+            attempt.outcome = "oom_host"
+            if attempt.micro_batch_size > 1:
+                smaller = attempt.micro_batch_size // 2
+                note = Noted(level="warning", key="oom_host.retry", params={"micro_batch_size": smaller})
+                return [note, StatusChanged(status=JobStatus.QUEUED)]
+            return [JobFailed(code="oom_host", key="oom_host", evidence=evidence)]
+        if gone.exit_code is not None and gone.exit_code >= 0:
+            params = {"exit_code": gone.exit_code}
+            return [JobFailed(code="worker_killed", key="worker_killed.exit", params=params, evidence=evidence)]
+        return [JobFailed(code="worker_killed", key="worker_killed", evidence=evidence)]
+
+    @staticmethod
+    def _close_attempt(jobs: Jobs, row: JobRow) -> None:
+        attempt = jobs.find_attempt(row.job_id)
+        if attempt is not None and attempt.finished_at is None:
+            attempt.finished_at = utc_now()
+            attempt.outcome = attempt.outcome or row.error_code or row.status
+
+    def _launch_next(self) -> bool:
+        """Start the oldest queued job whose device is free; return whether there was one."""
+        with self._database.writing() as session:
+            jobs = Jobs(session)
+            row = jobs.next_queued({device_id for device_id, _ in self._ending.values()})
+            if row is None:
+                return False
+            job_dir = self._job_dir(row.job_id)
+            ingest(session, row, job_dir)
+            if row.status != JobStatus.QUEUED:
+                return True
+            planned = TrainingJob.model_validate_json(row.spec).optimization.micro_batch_size
+            last = jobs.find_attempt(row.job_id)
+            retry = last is not None and last.outcome == "oom_host"
+            micro_batch_size = max(1, last.micro_batch_size // 2) if last is not None and retry else planned
+            job_dir.append(StatusChanged(status=JobStatus.STARTING))
+            ingest(session, row, job_dir)
+            jobs.add_attempt(row, micro_batch_size, oom_kills(), utc_now())
+            job_id, device_id = row.job_id, row.device_id
+        self._broker.wake(job_id)
+        self._release_device(device_id)
+        try:
+            self.executor.submit(job_dir, micro_batch_size if retry else None)
+        except OSError as problem:
+            self._fail_start(job_id, job_dir, problem)
+        return True
+
+    def _fail_start(self, job_id: str, job_dir: JobDir, problem: OSError) -> None:
+        job_dir.append(JobFailed(code="internal", key="internal.trainer_start", params={"reason": str(problem)}))
+        with self._database.writing() as session:
+            row = Jobs(session).lock(job_id)
+            if row is not None:
+                ingest(session, row, job_dir)
+                self._close_attempt(Jobs(session), row)
+        self._broker.wake(job_id)

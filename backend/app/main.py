@@ -1,0 +1,113 @@
+"""The server: `create_app()` puts it together, `serve()` runs it."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.api import page
+from app.api.errors import install_error_handlers
+from app.api.responses import problems
+from app.api.routes import chat, datasets, jobs, models, plans, system
+from app.api.security import LocalOnly
+from app.core.errors import Conflict, Forbidden
+from app.core.settings import Settings
+from app.services.studio import open_studio
+from app.services.system_service import versions
+
+log = logging.getLogger(__name__)
+
+STREAMS_END_SECONDS = 5
+"""Open event streams and chats may take this long to end when the server stops."""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application. The data folder is opened when it starts and let go when it stops."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        studio = open_studio(settings)
+        try:
+            with studio.supervising(f"http://{settings.host}:{settings.port}", required=True):
+                app.state.studio = studio
+                yield
+        finally:
+            studio.close()
+
+    app = FastAPI(
+        title="Affinage",
+        version=versions()["affinage"],
+        summary="Self-hosted studio for fine-tuning language models.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        responses=problems(400, 403, 422, 500),
+    )
+    install_error_handlers(app)
+    app.add_middleware(LocalOnly)
+    for routes in (system, models, datasets, plans, jobs, chat):
+        app.include_router(routes.router)
+    app.include_router(page.router)
+    return app
+
+
+def operation_id(route: APIRoute) -> str:
+    """Name an operation after its function, so that generated clients read well."""
+    return route.name
+
+
+class AffinageServer(uvicorn.Server):
+    """Ends the open event streams as soon as it is told to stop; uvicorn alone would wait for them."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by uvicorn on SIGINT and SIGTERM."""
+        studio = getattr(self.config.loaded_app.state, "studio", None) if self.config.loaded else None
+        if studio is not None:
+            studio.broker.close()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until it is told to stop.
+
+    Raise Forbidden for an address that others can reach, Conflict when the port or the data folder is taken.
+    """
+    check_address(settings)
+    try:
+        listener = socket.create_server(
+            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET, backlog=2048
+        )
+    except OSError as problem:
+        raise Conflict("port", host=settings.host, port=settings.port, reason=problem.strerror) from None
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STREAMS_END_SECONDS,
+    )
+    with listener:
+        AffinageServer(config).run(sockets=[listener])
+
+
+def check_address(settings: Settings) -> None:
+    """Refuse to listen where others can reach: there are no access tokens yet. Raise Forbidden."""
+    if settings.published_on_loopback or settings.host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise Forbidden("bind", host=settings.host)

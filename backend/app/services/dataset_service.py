@@ -1,0 +1,123 @@
+"""Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.contracts.dataset import DatasetInfo, Mapping
+from app.core.errors import ModelUnavailable, NotFound
+from app.datasets.importing import RowView, import_file, read_rows, remap
+from app.datasets.render import Renderer
+from app.services.studio import Studio
+from app.storage.dataset_dir import DatasetDir
+from app.storage.repositories import Datasets
+
+WHOLE_ROW = 1 << 17
+"""Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """One token of a row as the model reads it."""
+
+    id: int
+    text: str
+    trained: bool
+
+
+@dataclass(frozen=True)
+class RowTokens:
+    """A row as the model reads it."""
+
+    row: int
+    template: str
+    tokens: Sequence[TokenView]
+    full_length: int
+
+
+def import_upload(studio: Studio, source: Path, *, filename: str, name: str | None, mapping: Mapping | None = None) -> DatasetInfo:
+    """Import a file as a new data set; it appears whole or not at all. Raise DatasetInvalid, Unsupported, TooLarge."""
+    dataset_id = f"ds-{uuid.uuid4().hex[:12]}"
+    aside = studio.settings.data_dir / "tmp" / dataset_id
+    try:
+        info = import_file(source, filename=filename, name=name, target=DatasetDir(aside), mapping=mapping)
+        aside.rename(studio.dataset_dir(dataset_id).path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    with studio.database.writing() as session:
+        Datasets(session).put(info)
+    return info
+
+
+def list_datasets(studio: Studio, session: Session) -> list[DatasetInfo]:
+    """Return every data set, newest first."""
+    folders = (studio.dataset_dir(dataset_id) for dataset_id in Datasets(session).ids_newest_first())
+    return [info for folder in folders if (info := folder.find_info()) is not None]
+
+
+def find_dir(studio: Studio, dataset_id: str) -> DatasetDir | None:
+    """Return the folder of a data set, or None. An id that is no plain name finds nothing."""
+    if not dataset_id or Path(dataset_id).name != dataset_id or dataset_id.startswith("."):
+        return None
+    folder = studio.dataset_dir(dataset_id)
+    return folder if folder.find_info() is not None else None
+
+
+def get_dir(studio: Studio, dataset_id: str) -> DatasetDir:
+    """Return the folder of a data set. Raise NotFound."""
+    folder = find_dir(studio, dataset_id)
+    if folder is None:
+        raise NotFound("dataset", dataset_id=dataset_id)
+    return folder
+
+
+def get_dataset(studio: Studio, dataset_id: str) -> DatasetInfo:
+    """Return one data set. Raise NotFound."""
+    return get_dir(studio, dataset_id).read_info()
+
+
+def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInfo:
+    """Read the rows again with another mapping. Raise NotFound, DatasetInvalid."""
+    info = remap(get_dir(studio, dataset_id), mapping)
+    with studio.database.writing() as session:
+        Datasets(session).put(info)
+    return info
+
+
+def delete_dataset(studio: Studio, dataset_id: str) -> None:
+    """Delete a data set; jobs keep their own links to its rows. Raise NotFound."""
+    folder = get_dir(studio, dataset_id)
+    trash = studio.settings.data_dir / "tmp" / f"deleted-{dataset_id}"
+    with studio.database.writing() as session:
+        Datasets(session).delete(dataset_id)
+        folder.path.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def list_rows(studio: Studio, dataset_id: str, offset: int, limit: int) -> tuple[list[RowView], int]:
+    """Return rows as imported and as examples, and the number of rows in the file. Raise NotFound."""
+    folder = get_dir(studio, dataset_id)
+    return read_rows(folder, offset, limit), folder.read_info().rows_in_file
+
+
+def get_tokens(studio: Studio, dataset_id: str, row: int, model_id: str, max_length: int | None) -> RowTokens:
+    """Return one row as token ids and strings. Raise NotFound; ModelUnavailable while the tokenizer is not here."""
+    folder = get_dir(studio, dataset_id)
+    views = read_rows(folder, row - 1, 1)
+    example = views[0].example if views else None
+    if example is None:
+        raise NotFound("row", row=row, dataset_id=dataset_id)
+    source = studio.models.find(model_id)
+    if source is None or not source.ready:
+        raise ModelUnavailable("not_here", model_id=model_id)
+    renderer = Renderer.load(Path(source.path))
+    encoded = renderer.encode(example, max_length or WHOLE_ROW)
+    tokens = [
+        TokenView(token, renderer.decode([token], skip_special=False), trained)
+        for token, trained in zip(encoded.ids, encoded.trained, strict=True)
+    ]
+    return RowTokens(row, renderer.template_name, tokens, encoded.full_length)

@@ -1,0 +1,88 @@
+"""Ask the tuned model, and the original beside it. A training that holds the device goes first."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.contracts.chat import ChatDelta, GenerateCommand, Generation
+from app.contracts.dataset import Message
+from app.contracts.job import TrainingJob
+from app.core.errors import Conflict
+from app.inference import client
+from app.services import job_service
+from app.services.inference_workers import WorkerFailed
+from app.services.studio import Studio
+from app.storage.repositories import Jobs
+
+WAIT_SECONDS = 1.0
+"""Between two looks at a device that a training holds; each look tells the reader that the answer waits."""
+ATTEMPTS = 2
+"""A worker that dies before its first word is started once more."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Commands for the worker of one device, in the order of the answers."""
+
+    device_id: str
+    commands: list[GenerateCommand]
+
+
+def prepare(
+    studio: Studio, session: Session, job_id: str, *, messages: list[Message], generation: Generation, compare: bool
+) -> Conversation:
+    """Return what to ask. Raise NotFound for an unknown job, Conflict for one that has left no adapter."""
+    row = job_service.get_job(session, job_id)
+    if not job_service.can_chat(studio, row):
+        raise Conflict("not_trained", job_id=job_id, status=row.status)
+    job = TrainingJob.model_validate_json(row.spec)
+    adapter = str(studio.job_dir(job_id).adapter)
+    targets: list[tuple[str, str | None]] = [("tuned", adapter), *([("base", None)] if compare else [])]
+    commands = [
+        GenerateCommand(
+            target=target,
+            model_path=job.model.path,
+            adapter_path=adapter_path,
+            dtype=job.dtype,
+            messages=messages,
+            generation=generation,
+        )
+        for target, adapter_path in targets
+    ]
+    return Conversation(job.device_id, commands)
+
+
+def answer(studio: Studio, conversation: Conversation) -> Iterator[ChatDelta]:
+    """Stream one answer after the other."""
+    for command in conversation.commands:
+        yield from _answer_one(studio, conversation.device_id, command)
+
+
+def _answer_one(studio: Studio, device_id: str, command: GenerateCommand) -> Iterator[ChatDelta]:
+    for attempt in range(1, ATTEMPTS + 1):
+        while _is_training(studio, device_id):
+            yield ChatDelta(target=command.target, waiting=True)
+            time.sleep(WAIT_SECONDS)
+        spoken = False
+        try:
+            for delta in client.generate(studio.workers.ensure(device_id), command):
+                spoken = spoken or bool(delta.delta)
+                yield delta
+                if delta.finished or delta.error_key:
+                    return
+        except (OSError, WorkerFailed) as problem:
+            failure = str(problem)
+        else:
+            failure = "the connection was closed"
+        if spoken or attempt == ATTEMPTS:
+            yield ChatDelta(
+                target=command.target, finished=True, error_key="worker_killed.chat", error_params={"reason": failure[-500:]}
+            )
+            return
+
+
+def _is_training(studio: Studio, device_id: str) -> bool:
+    with studio.database.reading() as session:
+        return bool(Jobs(session).active(device_id))

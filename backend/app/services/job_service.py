@@ -1,0 +1,234 @@
+"""Jobs: queue, list, read, follow, cancel, delete."""
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.contracts.events import EvalLogged, JobEvent, Noted, StatusChanged, StepLogged, job_event
+from app.contracts.job import TrainingJob
+from app.contracts.options import DEFAULT_NUM_EPOCHS, OPTION_NAMES
+from app.contracts.report import Report
+from app.contracts.status import JobStatus
+from app.core.errors import Conflict, NotFound
+from app.jobs.broker import read_after
+from app.jobs.ingest import ingest
+from app.jobs.supervisor import NEW_PREFIX
+from app.services.studio import RequestKey, Studio
+from app.storage.dataset_dir import DatasetDir
+from app.storage.job_dir import JobDir, utc_now
+from app.storage.repositories import Events, Jobs
+from app.storage.tables import IdempotencyKeyRow, JobRow
+
+FOLLOW_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What an Idempotency-Key means: the job it already started, or a studio that will remember the new one."""
+
+    studio: Studio
+    found: JobRow | None = None
+
+
+def find_or_reserve(studio: Studio, key: str | None, request: str) -> Reservation:
+    """Look an Idempotency-Key up. Raise Conflict when it came with another request before."""
+    if key is None:
+        return Reservation(studio)
+    wanted = RequestKey(key, hashlib.sha256(request.encode()).hexdigest())
+    with studio.database.reading() as session:
+        found = _find_by_key(session, wanted)
+    return Reservation(studio.for_request(wanted), found)
+
+
+def _find_by_key(session: Session, wanted: RequestKey) -> JobRow | None:
+    row = Jobs(session).find_key(wanted.key)
+    if row is None:
+        return None
+    if row.request_hash != wanted.request_hash:
+        raise Conflict("idempotency_key", key=wanted.key)
+    return Jobs(session).find(row.job_id)
+
+
+def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir) -> JobRow:
+    """Make the job's folder with its own links to the rows, put the job in the queue and return its row.
+
+    The folder appears under its name only when the row is about to be committed, so that a crash leaves both or none.
+    With an Idempotency-Key that another request has used meanwhile, return the job of that request.
+    """
+    target = studio.job_dir(job.job_id)
+    aside = JobDir(target.path.with_name(NEW_PREFIX + job.job_id))
+    try:
+        aside.create(job)
+        os.link(dataset.train_file, aside.train_file)
+        if dataset.heldout_file.exists():
+            os.link(dataset.heldout_file, aside.heldout_file)
+        aside.append(StatusChanged(status=JobStatus.QUEUED))
+        with studio.database.writing() as session:
+            row = Jobs(session).add(job)
+            ingest(session, row, aside)
+            if studio.request_key is not None:
+                session.add(
+                    IdempotencyKeyRow(
+                        key=studio.request_key.key,
+                        request_hash=studio.request_key.request_hash,
+                        job_id=job.job_id,
+                        created_at=utc_now(),
+                    )
+                )
+            session.flush()
+            aside.path.rename(target.path)
+    except IntegrityError:
+        with studio.database.reading() as session:
+            found = _find_by_key(session, studio.request_key) if studio.request_key else None
+        if found is None:
+            raise
+        return found
+    finally:
+        shutil.rmtree(aside.path, ignore_errors=True)
+    studio.supervisor.nudge()
+    return row
+
+
+def list_jobs(session: Session, *, limit: int = 100, after: str | None = None, status: JobStatus | None = None) -> Sequence[JobRow]:
+    """Return jobs, newest first."""
+    return Jobs(session).page(limit, after, status)
+
+
+def get_job(session: Session, job_id: str) -> JobRow:
+    """Return a job. Raise NotFound."""
+    row = Jobs(session).find(job_id)
+    if row is None:
+        raise NotFound("job", job_id=job_id)
+    return row
+
+
+def cancel(studio: Studio, job_id: str) -> JobRow:
+    """Ask a job to stop: at once when it waits, at the next micro-batch when it runs. Repeating it changes nothing.
+
+    Raise NotFound; Conflict when the job has succeeded or failed.
+    """
+    job_dir = studio.job_dir(job_id)
+    with studio.database.writing() as session:
+        row = Jobs(session).lock(job_id)
+        if row is None:
+            raise NotFound("job", job_id=job_id)
+        ingest(session, row, job_dir)
+        status = JobStatus(row.status)
+        if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
+            raise Conflict("job_ended", job_id=job_id, status=status.value)
+        if status in (JobStatus.QUEUED, JobStatus.PAUSED):
+            job_dir.append(StatusChanged(status=JobStatus.CANCELLED))
+        elif status not in (JobStatus.CANCELLED, JobStatus.CANCELLING):
+            job_dir.append(StatusChanged(status=JobStatus.CANCELLING))
+            job_dir.cancel_file.touch()
+        ingest(session, row, job_dir)
+    studio.broker.wake(job_id)
+    studio.supervisor.nudge()
+    return row
+
+
+def delete_job(studio: Studio, job_id: str) -> None:
+    """Delete a job that has ended, with its folder. Raise NotFound, or Conflict while it is in the queue or runs."""
+    job_dir = studio.job_dir(job_id)
+    trash = studio.settings.data_dir / "tmp" / f"deleted-{job_id}"
+    with studio.database.writing() as session:
+        row = Jobs(session).lock(job_id)
+        if row is None:
+            raise NotFound("job", job_id=job_id)
+        if not JobStatus(row.status).terminal:
+            raise Conflict("job_active", job_id=job_id, status=row.status)
+        if job_dir.path.exists():
+            job_dir.path.rename(trash)  # first: a row without a folder can be deleted again, a folder alone would come back
+        Jobs(session).delete(row)
+    shutil.rmtree(trash, ignore_errors=True)
+    studio.broker.wake(job_id)
+
+
+def get_report(studio: Studio, session: Session, job_id: str) -> Report:
+    """Return before and after. Raise NotFound; Conflict while there is none."""
+    row = get_job(session, job_id)
+    report = studio.job_dir(job_id).find_report()
+    if report is None:
+        raise Conflict("no_report", job_id=job_id, status=row.status)
+    return report
+
+
+def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> tuple[str, bool]:
+    """Return the end of the trainer's log and whether something before it was left out. Raise NotFound."""
+    get_job(session, job_id)
+    return studio.supervisor.executor.logs(studio.job_dir(job_id), max_bytes)
+
+
+def can_chat(studio: Studio, row: JobRow) -> bool:
+    """Whether the job left an adapter to talk to."""
+    return row.status == JobStatus.SUCCEEDED and (studio.job_dir(row.job_id).adapter / "adapter_config.json").is_file()
+
+
+def metrics(session: Session, job_id: str, name: str, points: int) -> tuple[list[int], list[float]]:
+    """Return (steps, values) of one number, at most `points`, evenly chosen, the first and the last among them.
+
+    A step that was done twice, because an attempt was lost, counts once, with its last value. Raise NotFound.
+    """
+    get_job(session, job_id)
+    history: dict[int, float] = {}
+    kind = "eval_logged" if name == "heldout_loss" else "step_logged"
+    for row in Events(session).of_kind(job_id, kind):
+        event = job_event.validate_json(row.body)
+        if isinstance(event, EvalLogged):
+            history[event.step] = event.loss
+        elif isinstance(event, StepLogged):
+            history[event.step] = float(getattr(event, name))
+    steps = sorted(history)
+    if len(steps) > points:
+        steps = [steps[round(index * (len(steps) - 1) / (points - 1))] for index in range(points)]
+    return steps, [history[step] for step in steps]
+
+
+def notices(session: Session, job_id: str) -> list[Noted]:
+    """Return what trainer and supervisor noted about a job, in order."""
+    events = (job_event.validate_json(row.body) for row in Events(session).of_kind(job_id, "noted"))
+    return [event for event in events if isinstance(event, Noted)]
+
+
+def follow(studio: Studio, job_id: str, after: int = 0) -> Iterator[JobEvent]:
+    """Yield the events of a job until it has ended; works beside a server and with a supervisor of one's own."""
+    while True:
+        rows, ended = read_after(studio.database, job_id, after)
+        for row in rows:
+            after = row.seq
+            yield job_event.validate_json(row.body)
+        if not rows:
+            if ended:
+                return
+            time.sleep(FOLLOW_SECONDS)
+
+
+def commands(job: TrainingJob) -> dict[str, str]:
+    """Return the command lines that start the same job again, every value written out."""
+    values = {name: job.plan.resolved[name].value for name in OPTION_NAMES if name in job.plan.resolved}
+    values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
+    body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
+    curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
+    arguments = ["affinage", "finetune", "--dataset", job.dataset.dataset_id, "--model", job.model.model_id]
+    for name, value in values.items():
+        arguments += _flag(name, value)
+    return {"curl": curl + shlex.quote(json.dumps(body, ensure_ascii=False)), "cli": shlex.join(arguments)}
+
+
+def _flag(name: str, value: object) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    match value:
+        case bool():
+            return [flag if value else "--no-" + flag[2:]]
+        case list():
+            return [part for item in value for part in (flag, str(item))]
+        case _:
+            return [flag, str(value)]

@@ -1,0 +1,35 @@
+"""The weights of catalogue models: where they are, and bringing them here."""
+
+from app.core.errors import NotFound
+from app.services.downloads import Download
+from app.services.finetuning_service import MODEL_CONFIGS
+from app.services.studio import Studio
+from app.storage.model_store import is_folder_id
+
+
+def start_download(studio: Studio, model_id: str) -> Download:
+    """Bring the weights of a model here in the background; at once `done` when they are here already.
+
+    Raise NotFound, HubUnreachable, ModelUnavailable or Forbidden before anything starts.
+    """
+    running = studio.downloads.find(model_id)
+    if running is not None and running.state == "running":
+        return running
+    source = studio.models.resolve(model_id)
+    if source.ready or source.kind != "hub":
+        return Download(model_id, "done")
+    return studio.downloads.start(source)
+
+
+def get_download(studio: Studio, model_id: str) -> Download:
+    """Say how far a download has come. Raise NotFound for a model that is neither listed nor here."""
+    known = studio.downloads.find(model_id)
+    if known is not None and known.state == "running":
+        return known
+    if studio.models.obtainable_offline(model_id):
+        return Download(model_id, "done")
+    if known is not None:
+        return known
+    if model_id not in MODEL_CONFIGS and (is_folder_id(model_id) or "/" not in model_id):
+        raise NotFound("model", model_id=model_id)
+    return Download(model_id, "idle")

@@ -1,0 +1,141 @@
+"""One opened data folder: settings, database, models, hardware, and the parts that live as long as the process."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from app.contracts.hardware import Hardware
+from app.core.settings import Settings
+from app.hardware.probe import probe
+from app.jobs.broker import Broker
+from app.jobs.supervisor import Supervisor
+from app.services.downloads import Downloads
+from app.services.inference_workers import InferenceWorkers
+from app.storage.dataset_dir import DatasetDir
+from app.storage.db import Database
+from app.storage.job_dir import JobDir
+from app.storage.migrate import upgrade
+from app.storage.model_store import ModelStore
+from app.storage.server_lock import AlreadyServed, ServerLock
+
+log = logging.getLogger(__name__)
+
+FOLDERS = ("datasets", "models", "jobs", "run", "logs", "tmp")
+HARDWARE_SECONDS = 3.0
+"""How long a measurement of the machine is good for."""
+
+
+class HardwareGauge:
+    """Measures the machine, at most once in a few seconds."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._lock = threading.Lock()
+        self._measured: tuple[float, Hardware] | None = None
+
+    def read(self) -> Hardware:
+        """Return the machine as it was at most HARDWARE_SECONDS ago."""
+        with self._lock:
+            if self._measured is None or time.monotonic() - self._measured[0] > HARDWARE_SECONDS:
+                self._measured = (time.monotonic(), probe(self._data_dir))
+            return self._measured[1]
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """An `Idempotency-Key` and the hash of the request that it came with."""
+
+    key: str
+    request_hash: str
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Everything that a use case needs. Services take it as their first argument."""
+
+    settings: Settings
+    database: Database
+    models: ModelStore
+    gauge: HardwareGauge
+    broker: Broker
+    supervisor: Supervisor
+    downloads: Downloads
+    workers: InferenceWorkers
+    lock: ServerLock
+    request_key: RequestKey | None = field(default=None)
+    """Set while one request is served: the job that it queues is remembered under this key."""
+
+    def hardware(self) -> Hardware:
+        """Return the machine as it was at most a few seconds ago."""
+        return self.gauge.read()
+
+    def job_dir(self, job_id: str) -> JobDir:
+        """Return the folder of a job."""
+        return JobDir(self.settings.data_dir / "jobs" / job_id)
+
+    def dataset_dir(self, dataset_id: str) -> DatasetDir:
+        """Return the folder of a data set."""
+        return DatasetDir(self.settings.data_dir / "datasets" / dataset_id)
+
+    def for_request(self, key: RequestKey | None) -> "Studio":
+        """Return the same studio for one request that carries a key."""
+        return replace(self, request_key=key)
+
+    @contextmanager
+    def supervising(self, address: str = "command line", *, required: bool = False) -> Iterator[bool]:
+        """Run jobs in this process unless another one does; yield whether this one does.
+
+        A command without a server wraps its job in this; a running trainer survives the end of the block and is found
+        again by the next supervisor. With `required`, raise AlreadyServed instead of yielding False.
+        """
+        try:
+            self.lock.acquire(address)
+        except AlreadyServed:
+            if required:
+                raise
+            yield False
+            return
+        try:
+            self.supervisor.start()
+            yield True
+        finally:
+            self.supervisor.stop()
+            self.lock.release()
+
+    def close(self) -> None:
+        """Stop the threads of this process and return its connections; trainers go on."""
+        self.broker.close()
+        self.downloads.close()
+        self.supervisor.stop()
+        self.workers.close()
+        self.lock.release()
+        self.database.close()
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Open the data folder, make what is missing (0700) and bring the database to the present schema."""
+    data_dir = settings.data_dir
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data_dir.chmod(0o700)
+    for name in FOLDERS:
+        (data_dir / name).mkdir(mode=0o700, exist_ok=True)
+    upgrade(settings.resolved_database_url, data_dir)
+    database = Database(settings.resolved_database_url)
+    broker = Broker()
+    models = ModelStore.from_settings(settings)
+    workers = InferenceWorkers(settings)
+    return Studio(
+        settings=settings,
+        database=database,
+        models=models,
+        gauge=HardwareGauge(data_dir),
+        broker=broker,
+        supervisor=Supervisor(settings, database, broker, release_device=workers.release),
+        downloads=Downloads(models),
+        workers=workers,
+        lock=ServerLock(data_dir),
+    )

@@ -1,0 +1,92 @@
+"""Bring the database to the present schema with Alembic, safely.
+
+Two traps of SQLite are disarmed by an engine used for migrations alone: with foreign keys on, rebuilding a parent table
+empties its children (ON DELETE CASCADE); and the driver commits each DDL statement at once, so that a migration that
+fails would leave half its changes. Before a schema changes, the old database is kept beside the new one.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import Connection, make_url
+
+import app
+from app.storage.db import sqlite_module
+
+
+def migrations_folder() -> Path:
+    """Return the Alembic scripts: inside an installed wheel, or beside the package in a checkout."""
+    package = Path(app.__file__).resolve().parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
+
+
+def migration_engine(url: str) -> Engine:
+    """Return the engine that migrations use: DDL in one transaction, foreign keys off."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, module=sqlite_module())
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout=10000")
+        connection.execute("PRAGMA foreign_keys=OFF")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def alembic_config(url: str) -> Config:
+    """Return Alembic's configuration for this database; there is no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["url"] = url
+    return config
+
+
+def current_revision(url: str) -> str | None:
+    """Return the revision that the database is at, None for an empty one."""
+    engine = migration_engine(url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def upgrade(url: str, data_dir: Path) -> None:
+    """Bring the database to the newest schema; one process at a time, a copy of the old one kept."""
+    config = alembic_config(url)
+    descriptor = os.open(data_dir / ".migrate.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        current, head = current_revision(url), ScriptDirectory.from_config(config).get_current_head()
+        if current == head:
+            return
+        if current is not None and make_url(url).get_backend_name() == "sqlite":
+            _copy_sqlite(url, data_dir / f"affinage.db.before-{head}")
+        command.upgrade(config, "head")
+    finally:
+        os.close(descriptor)
+
+
+def _copy_sqlite(url: str, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    engine = migration_engine(url)
+    try:
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            connection.execute(text("VACUUM INTO :target"), {"target": str(target)})
+    finally:
+        engine.dispose()
+    target.chmod(0o600)

@@ -1,0 +1,160 @@
+"""Queries, one class a table. No rule of the business lives here."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from app.contracts.dataset import DatasetInfo
+from app.contracts.job import TrainingJob
+from app.contracts.status import JobStatus
+from app.storage.tables import DatasetRow, IdempotencyKeyRow, JobAttemptRow, JobEventRow, JobRow
+
+ACTIVE = (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
+"""States in which a job holds its device."""
+
+
+class Jobs:
+    """The rows of `jobs`, `job_attempts` and `idempotency_keys`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def add(self, job: TrainingJob) -> JobRow:
+        """Insert a queued job."""
+        row = JobRow(
+            job_id=job.job_id,
+            name=job.name,
+            status=JobStatus.QUEUED,
+            model_id=job.model.model_id,
+            model_name=job.model.display_name,
+            dataset_id=job.dataset.dataset_id,
+            dataset_name=job.dataset.name,
+            device_id=job.device_id,
+            created_at=job.created_at,
+            spec=job.model_dump_json(),
+            step=0,
+            total_steps=job.plan.steps,
+            last_seq=0,
+            events_offset=0,
+        )
+        self.session.add(row)
+        self.session.flush()
+        return row
+
+    def find(self, job_id: str) -> JobRow | None:
+        """Return a job, or None."""
+        return self.session.scalar(select(JobRow).where(JobRow.job_id == job_id))
+
+    def lock(self, job_id: str) -> JobRow | None:
+        """Return a job that no other writer changes until this transaction ends (SQLite: the whole file is locked)."""
+        statement = select(JobRow).where(JobRow.job_id == job_id).with_for_update()
+        return self.session.scalar(statement, execution_options={"populate_existing": True})
+
+    def page(self, limit: int, after: str | None, status: JobStatus | None) -> Sequence[JobRow]:
+        """Return jobs, newest first, from the one after `after` on."""
+        statement = select(JobRow).order_by(JobRow.number.desc()).limit(limit)
+        if status is not None:
+            statement = statement.where(JobRow.status == status)
+        if after is not None:
+            statement = statement.where(JobRow.number < select(JobRow.number).where(JobRow.job_id == after).scalar_subquery())
+        return self.session.scalars(statement).all()
+
+    def active(self, device_id: str | None = None) -> Sequence[JobRow]:
+        """Return the jobs that hold a device, oldest first."""
+        statement = select(JobRow).where(JobRow.status.in_(ACTIVE)).order_by(JobRow.number)
+        if device_id is not None:
+            statement = statement.where(JobRow.device_id == device_id)
+        return self.session.scalars(statement).all()
+
+    def next_queued(self, blocked_devices: set[str]) -> JobRow | None:
+        """Return the oldest queued job whose device is free and not in `blocked_devices`, locked."""
+        busy = select(JobRow.device_id).where(JobRow.status.in_(ACTIVE))
+        statement = (
+            select(JobRow)
+            .where(JobRow.status == JobStatus.QUEUED, JobRow.device_id.not_in(busy), JobRow.device_id.not_in(blocked_devices))
+            .order_by(JobRow.number)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        return self.session.scalar(statement)
+
+    def ids(self) -> set[str]:
+        """Return every job id."""
+        return set(self.session.scalars(select(JobRow.job_id)))
+
+    def delete(self, row: JobRow) -> None:
+        """Delete a job with its events, attempts and keys (foreign keys cascade)."""
+        self.session.execute(delete(JobRow).where(JobRow.job_id == row.job_id))
+
+    def add_attempt(self, row: JobRow, micro_batch_size: int, oom_kills: int | None, at: str) -> JobAttemptRow:
+        """Record the start of a trainer."""
+        last = self.find_attempt(row.job_id)
+        attempt = JobAttemptRow(
+            job_id=row.job_id,
+            number=last.number + 1 if last else 1,
+            micro_batch_size=micro_batch_size,
+            started_at=at,
+            oom_kills_before=oom_kills,
+        )
+        self.session.add(attempt)
+        self.session.flush()
+        return attempt
+
+    def find_attempt(self, job_id: str) -> JobAttemptRow | None:
+        """Return the latest attempt, or None."""
+        statement = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.number.desc()).limit(1)
+        return self.session.scalar(statement)
+
+    def find_key(self, key: str) -> IdempotencyKeyRow | None:
+        """Return what an Idempotency-Key stands for, or None."""
+        return self.session.get(IdempotencyKeyRow, key)
+
+
+class Events:
+    """The rows of `job_events`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def after(self, job_id: str, seq: int, limit: int = 500) -> Sequence[JobEventRow]:
+        """Return the events that follow `seq`, in order."""
+        statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq).order_by(JobEventRow.seq)
+        return self.session.scalars(statement.limit(limit)).all()
+
+    def of_kind(self, job_id: str, kind: str) -> Sequence[JobEventRow]:
+        """Return every event of one kind, in order."""
+        statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.kind == kind).order_by(JobEventRow.seq)
+        return self.session.scalars(statement).all()
+
+
+class Datasets:
+    """The rows of `datasets`."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def put(self, info: DatasetInfo) -> None:
+        """Insert or replace the row of a data set."""
+        self.session.merge(
+            DatasetRow(
+                dataset_id=info.dataset_id,
+                name=info.name,
+                created_at=info.created_at,
+                rows=info.rows,
+                content_hash=info.content_hash,
+            )
+        )
+
+    def ids_newest_first(self) -> Sequence[str]:
+        """Return every id."""
+        statement = select(DatasetRow.dataset_id).order_by(DatasetRow.created_at.desc(), DatasetRow.dataset_id)
+        return self.session.scalars(statement).all()
+
+    def count(self) -> int:
+        """Return the number of data sets."""
+        return self.session.scalar(select(func.count()).select_from(DatasetRow)) or 0
+
+    def delete(self, dataset_id: str) -> None:
+        """Delete the row of a data set."""
+        self.session.execute(delete(DatasetRow).where(DatasetRow.dataset_id == dataset_id))
