@@ -23,7 +23,15 @@ def catalogue(language: Language) -> dict[str, dict[str, str]]:
 def localise(key: str, language: Language = "en", /, **params: object) -> tuple[str, str]:
     """Return (message, hint) for `key` with `params` filled in. Raise KeyError for an unknown key."""
     entry = catalogue(language)[key]
-    return entry["message"].format(**params), entry.get("hint", "").format(**params)
+    shown = {name: _DecimalComma(value) if type(value) is float and language == "fr" else value for name, value in params.items()}
+    return entry["message"].format(**shown), entry.get("hint", "").format(**shown)
+
+
+class _DecimalComma(float):
+    """A number that French sentences write with a comma."""
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec).replace(".", ",")
 
 
 def pick_language(accept_language: str | None) -> Language:

@@ -19,6 +19,10 @@ class StartFinetuningRequest(FinetuningOptions):
     device_id: str | None = Field(default=None, max_length=20)
     """`cpu` or `cuda:N`; automatic = the best device."""
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields as the keyword arguments of `finetune` and `plan`."""
+        return dict(self)
+
 
 class NoticeRead(BaseModel):
     """A reason or a warning in the reader's language."""
