@@ -1,0 +1,177 @@
+"""`affinage jobs`: list, look at, follow, cancel, read the trainer's log."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.flags import JsonFlag
+from app.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.api.schemas.jobs import JobDetail, JobRead
+
+app = typer.Typer(help="List and control jobs.", invoke_without_command=True)
+JobId = Annotated[str, typer.Argument(help="An id from `affinage jobs`, or `last`.", metavar="JOB_ID")]
+STATUS_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "dim", "running": "cyan", "starting": "cyan"}
+
+
+@app.callback()
+def default(context: typer.Context, _json: JsonFlag = False) -> None:
+    """List jobs when no other command is named."""
+    if context.invoked_subcommand is None:
+        list_jobs(context)
+
+
+@app.command("list")
+def list_jobs(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most this many.")] = 20,
+    _json: JsonFlag = False,
+) -> None:
+    """List jobs, newest first."""
+    terminal: Terminal = context.obj
+    from app.api.schemas.jobs import JobList
+    from app.api.wording import job_read
+    from app.core.settings import Settings
+    from app.services import job_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found = [job_read(studio, row, terminal.language) for row in job_service.list_jobs(session, limit=limit)]
+    if terminal.as_json:
+        terminal.document(JobList(jobs=found))
+    elif not found:
+        terminal.print(terminal.say("no_jobs"))
+    else:
+        print_jobs(terminal, found)
+
+
+def print_jobs(terminal: Terminal, found: "list[JobRead]") -> None:
+    """Print one line per job."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("job", "status", "model", "title", "progress", "loss"):
+        table.add_column(terminal.say(f"column_{heading}"), justify="right" if heading in ("progress", "loss") else "left")
+    for job in found:
+        loss = job.progress.heldout_loss if job.progress.heldout_loss is not None else job.progress.loss
+        status = f"[{STATUS_STYLES.get(job.status, 'default')}]{terminal.say('status_' + job.status)}[/]"
+        table.add_row(
+            job.job_id,
+            status,
+            job.model_name,
+            job.dataset_name,
+            f"{job.progress.fraction:.0%}",
+            "" if loss is None else f"{loss:.3f}",
+        )
+    terminal.console.print(table)
+
+
+@app.command("show")
+def show(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
+    """Show a job: status, plan, result, and the command that starts it again."""
+    terminal: Terminal = context.obj
+    from app.api.wording import job_detail, report_read
+    from app.core.settings import Settings
+    from app.services import job_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        row = job_service.get_job(session, resolve(session, job_id))
+        detail = job_detail(studio, session, row, terminal.language)
+    trained = studio.job_dir(detail.job_id).find_report()
+    report = report_read(trained, terminal.language) if trained else None
+    if terminal.as_json:
+        terminal.document({"job": detail, "report": report})
+        return
+    print_detail(terminal, detail)
+    if report is not None:
+        terminal.print(f"  {report.summary}")
+    terminal.print(f"\n[dim]{detail.commands['cli']}[/]")
+
+
+def print_detail(terminal: Terminal, detail: "JobDetail") -> None:
+    """Print the state of a job and its plan."""
+    from app.cli.plan_view import print_plan
+
+    print_jobs(terminal, [detail])
+    if detail.error is not None:
+        terminal.print(f"[red]{detail.error.message}[/] [dim]{detail.error.hint}[/]")
+    terminal.print()
+    print_plan(terminal, detail.plan)
+
+
+@app.command("follow")
+def follow(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
+    """Watch a job until it ends; with --json one event a line."""
+    terminal: Terminal = context.obj
+    from app.cli.finetune import finish
+    from app.core.settings import Settings
+    from app.services import job_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found = job_service.get_job(session, resolve(session, job_id)).job_id
+    with studio.supervising():
+        if not terminal.as_json:
+            finish(studio, terminal, found)
+            return
+        for event in job_service.follow(studio, found):
+            terminal.line(event)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
+    """Stop a job; a running one ends within a step."""
+    terminal: Terminal = context.obj
+    from app.api.wording import job_read
+    from app.core.settings import Settings
+    from app.services import job_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found = resolve(session, job_id)
+    answer = job_read(studio, job_service.cancel(studio, found), terminal.language)
+    if terminal.as_json:
+        terminal.document(answer)
+    else:
+        terminal.print(terminal.say("job_" + answer.status, job_id=found))
+
+
+@app.command("logs")
+def logs(
+    context: typer.Context,
+    job_id: JobId,
+    max_bytes: Annotated[int, typer.Option(min=1, max=1 << 20, help="How much of the end to print.")] = 65536,
+    _json: JsonFlag = False,
+) -> None:
+    """Print the end of the trainer's own log."""
+    terminal: Terminal = context.obj
+    from app.api.schemas.jobs import LogRead
+    from app.core.settings import Settings
+    from app.services import job_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        text, truncated = job_service.read_log(studio, session, resolve(session, job_id), max_bytes)
+    if terminal.as_json:
+        terminal.document(LogRead(text=text, truncated=truncated))
+    else:
+        print(text, end="" if text.endswith("\n") else "\n")
+
+
+def resolve(session: "Session", job_id: str) -> str:
+    """Return the id of the newest job for `last`, any other id as it is."""
+    from app.services import job_service
+
+    if job_id != "last":
+        return job_id
+    newest = job_service.list_jobs(session, limit=1)
+    return newest[0].job_id if newest else job_id
