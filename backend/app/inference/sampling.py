@@ -1,0 +1,30 @@
+"""Choose the next token from the model's scores."""
+
+import torch
+from torch import Tensor
+
+from app.contracts.chat import Generation
+
+
+class Sampler:
+    """Greedy at temperature 0; else softmax at that temperature over the smallest set of tokens that holds `top_p`.
+
+    Nucleus sampling as in Holtzman et al. 2020 (arXiv 1904.09751). Draws come from a generator of its own on the
+    processor, so that one seed gives one answer, whatever was asked before and on every device.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._random = torch.Generator().manual_seed(generation.seed)
+
+    def choose(self, scores: Tensor) -> int:
+        """Return a token id; `scores` are the logits of one position, shape (vocabulary,)."""
+        if self._generation.temperature == 0:
+            return int(scores.argmax())
+        chances = torch.softmax(scores.float().cpu() / self._generation.temperature, -1)
+        if self._generation.top_p < 1:
+            sorted_chances, order = chances.sort(descending=True)
+            before = sorted_chances.cumsum(-1) - sorted_chances
+            sorted_chances[before >= self._generation.top_p] = 0  # the first token always stays
+            return int(order[torch.multinomial(sorted_chances, 1, generator=self._random)])
+        return int(torch.multinomial(chances, 1, generator=self._random))
