@@ -45,6 +45,8 @@ class Mapping(Frozen):
     output: str | None = None
     """Answer, completion or response column."""
     system: str | None = None
+    history: str | None = None
+    """Column that holds earlier turns as pairs [[question, answer], ...]."""
     messages: str | None = None
     """Column that holds a list of turns (chat or sharegpt)."""
     text: str | None = None

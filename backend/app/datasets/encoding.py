@@ -1,0 +1,149 @@
+"""Which kind of bytes a file holds: refuse what is no text, find the character encoding of what is."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from charset_normalizer import from_bytes
+
+from app.core.errors import DatasetInvalid, Unsupported
+
+_SAMPLE_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 20
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""UTF-32 before UTF-16: the mark of the first begins with the mark of the second."""
+
+_SIGNATURES = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "spreadsheet"),
+    (b"PAR1", "columnar"),
+    (b"ARROW1", "columnar"),
+    (b"\x1f\x8b", "compressed"),
+    (b"BZh", "compressed"),
+    (b"\xfd7zXZ\x00", "compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "compressed"),
+    (b"\x28\xb5\x2f\xfd", "compressed"),
+    (b"%PDF-", "document"),
+    (b"{\\rtf", "document"),
+    (b"SQLite format 3\x00", "binary"),
+    (b"\x89PNG", "binary"),
+    (b"\xff\xd8\xff", "binary"),
+)
+_ZIP_MEMBERS = ((b"xl/", "spreadsheet"), (b"opendocument.spreadsheet", "spreadsheet"), (b"word/", "document"))
+
+_WINDOWS_LETTERS = set("àâäáãåæçéèêëíìîïñóòôöõøœšúùûüýÿžßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒŠÚÙÛÜÝŸŽ’‘“”«»…–—€°ºª£§©®™·•²³½¼¾×¿¡ \xa0")
+"""What stands beyond ASCII in western European text as Windows programs write it (code page 1252)."""
+
+
+def detect_encoding(path: Path) -> str:
+    """Return the Python name of the file's encoding.
+
+    Raise Unsupported for what is no text, DatasetInvalid (`empty_file`, `bad_encoding`) otherwise. UTF-8 is checked
+    over the whole file; other encodings have no such proof and are recognised by what western text looks like.
+    """
+    with path.open("rb") as file:
+        head = file.read(_SAMPLE_BYTES)
+    if not head.strip(b" \t\r\n\x00\xef\xbb\xbf\xff\xfe"):
+        raise DatasetInvalid("empty_file")
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            _check_decodes(path, encoding)
+            return encoding
+    _refuse_binary(head)
+    if b"\x00" in head:
+        encoding = _utf16_without_mark(head)
+        _check_decodes(path, encoding)
+        return encoding
+    offset, proven = _first_broken_byte(path)
+    if offset is None:
+        return "utf-8"
+    if proven:
+        raise DatasetInvalid("bad_encoding", line=_line_at(path, offset), encoding="UTF-8")
+    with path.open("rb") as file:
+        file.seek(max(0, offset - _SAMPLE_BYTES // 2))
+        sample = file.read(_SAMPLE_BYTES)
+    encoding = _single_byte_encoding(sample)
+    _check_decodes(path, encoding)
+    return encoding
+
+
+def _refuse_binary(head: bytes) -> None:
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            inside = next((name for member, name in _ZIP_MEMBERS if member in head), kind)
+            raise Unsupported(inside if kind == "zip" else kind)
+
+
+def _utf16_without_mark(head: bytes) -> str:
+    """Western text in UTF-16 has a zero in nearly every second byte. Raise Unsupported otherwise."""
+    even, odd = head[0::2].count(0) / len(head[0::2]), head[1::2].count(0) / max(1, len(head[1::2]))
+    if odd > 0.3 and even < 0.05:
+        return "utf-16-le"
+    if even > 0.3 and odd < 0.05:
+        return "utf-16-be"
+    raise Unsupported("binary")
+
+
+def _first_broken_byte(path: Path) -> tuple[int | None, bool]:
+    """Return the offset of the first byte that is not UTF-8, and whether real UTF-8 beyond ASCII stands before it."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset, proven = 0, False
+    for chunk in _chunks(path):
+        waiting = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            proven = proven or any(byte > 0x7F for byte in error.object[: error.start])
+            return offset - waiting + error.start, proven
+        proven = proven or not text.isascii()
+        offset += len(chunk)
+    waiting = len(decoder.getstate()[0])
+    return (offset - waiting, proven) if waiting else (None, proven)
+
+
+def _single_byte_encoding(sample: bytes) -> str:
+    """Choose between Windows-1252 and what charset-normalizer finds more likely."""
+    beyond = bytes(byte for byte in sample if byte > 0x7F)
+    likely = sum(character in _WINDOWS_LETTERS for character in beyond.decode("cp1252", errors="ignore"))
+    if likely >= 0.95 * len(beyond):
+        return "cp1252"
+    best = from_bytes(sample).best()
+    if best is None:
+        raise Unsupported("binary")
+    return best.encoding
+
+
+def _check_decodes(path: Path, encoding: str) -> None:
+    """Raise DatasetInvalid (`bad_encoding`) where the file breaks off being text in `encoding`."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    try:
+        for chunk in _chunks(path):
+            line += decoder.decode(chunk).count("\n")
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DatasetInvalid("bad_encoding", line=line, encoding=encoding.upper()) from error
+
+
+def _line_at(path: Path, offset: int) -> int:
+    line, seen = 1, 0
+    for chunk in _chunks(path):
+        line += chunk[: max(0, offset - seen)].count(b"\n")
+        seen += len(chunk)
+        if seen >= offset:
+            break
+    return line
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,173 @@
+"""One record of the file as a training example, or the reasons why it cannot be one."""
+
+from collections.abc import Mapping as Values
+
+from app.contracts.dataset import Example, Mapping, Message, Problem, Role
+from app.datasets.detecting import parse_turns
+from app.datasets.rows import RawRow
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "utilisateur": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "function_response": "tool",
+}
+"""Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory), without case."""
+
+
+class _Unusable(Exception):
+    """The record has this problem."""
+
+    def __init__(self, key: str, column: str | None, **params: object) -> None:
+        super().__init__(key)
+        self.key, self.column, self.params = key, column, params
+
+
+def make_example(raw: RawRow, mapping: Mapping) -> tuple[Example | None, list[Problem]]:
+    """Return the example, or None with at least one problem that names row and column."""
+    if raw.problems:
+        return None, raw.problems
+    try:
+        if mapping.shape == "text":
+            text = _text(raw.values, mapping.text)
+            if not text.strip():
+                raise _Unusable("empty_text", mapping.text)
+            return Example(row=raw.row, text=text), []
+        if mapping.shape in ("messages", "sharegpt"):
+            return Example(row=raw.row, messages=_conversation(raw.values, mapping)), []
+        return Example(row=raw.row, messages=_pair(raw.values, mapping)), []
+    except _Unusable as found:
+        return None, [Problem(row=raw.row, column=found.column, key=found.key, params=found.params)]
+
+
+def _pair(values: Values[str, object], mapping: Mapping) -> list[Message]:
+    """Instruction (with its input below), then the answer; system text and earlier turns before them."""
+    question = "\n\n".join(part for column in (mapping.instruction, mapping.input) if (part := _tidy(_text(values, column))))
+    if not question:
+        raise _Unusable("empty_prompt", mapping.instruction)
+    answer = _tidy(_text(values, mapping.output))
+    if not answer:
+        raise _Unusable("empty_answer", mapping.output)
+    messages = _system(values, mapping)
+    for pair in _history(values, mapping.history):
+        messages += pair
+    return [*messages, Message(role="user", content=question), Message(role="assistant", content=answer)]
+
+
+def _system(values: Values[str, object], mapping: Mapping) -> list[Message]:
+    text = _tidy(_text(values, mapping.system))
+    return [Message(role="system", content=text)] if text else []
+
+
+def _history(values: Values[str, object], column: str | None) -> list[list[Message]]:
+    turns = parse_turns(values.get(column)) if column else None
+    if turns in (None, "", []):
+        return []
+    pairs: list[list[Message]] = []
+    for pair in turns if isinstance(turns, list) else [None]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair)):
+            raise _Unusable("bad_history", column)
+        question, answer = (_checked(text, column) for text in pair)
+        pairs.append([Message(role="user", content=question), Message(role="assistant", content=answer)])
+    return pairs
+
+
+def _conversation(values: Values[str, object], mapping: Mapping) -> list[Message]:
+    column = mapping.messages
+    turns = parse_turns(values.get(column or ""))
+    if turns in (None, "", []):
+        raise _Unusable("empty_conversation", column)
+    if not isinstance(turns, list):
+        raise _Unusable("wrong_type", column, kind=_kind(turns))
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, dict):
+            raise _Unusable("bad_turn", column, turn=number)
+        if "human" in turn and "assistant" in turn:
+            messages.append(_message("user", turn["human"], column, number))
+            messages.append(_message("assistant", turn["assistant"], column, number))
+            continue
+        speaker = turn.get("role", turn.get("from"))
+        role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
+        if role is None:
+            raise _Unusable("unknown_role", column, turn=number, role=str(speaker)[:40])
+        content = turn.get("content", turn.get("value"))
+        if turn.get("tool_calls") and not content:
+            raise _Unusable("tool_calls", column, turn=number)
+        if role == "system" and content in (None, ""):
+            continue
+        messages.append(_message(role, content, column, number))
+    if not any(message.role == "assistant" for message in messages):
+        raise _Unusable("no_assistant_turn", column)
+    if mapping.system and not any(message.role == "system" for message in messages):
+        messages = [*_system(values, mapping), *messages]
+    return messages
+
+
+def _message(role: Role, content: object, column: str | None, number: int) -> Message:
+    if isinstance(content, list):
+        content = _joined_parts(content, column, number)
+    if content is None or (isinstance(content, str) and not content.strip()):
+        raise _Unusable("empty_turn", column, turn=number)
+    if not isinstance(content, str):
+        raise _Unusable("bad_turn", column, turn=number)
+    return Message(role=role, content=_checked(content, column))
+
+
+def _joined_parts(parts: list[object], column: str | None, number: int) -> str:
+    """OpenAI's list of content parts; only text can be learned here."""
+    texts: list[str] = []
+    for part in parts:
+        text = part.get("text", part.get("value")) if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise _Unusable("not_text_part", column, turn=number)
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _text(values: Values[str, object], column: str | None) -> str:
+    """Return a value as text: numbers as they are written, nothing for null and for a missing key."""
+    value = values.get(column) if column is not None else None
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return _checked(value, column)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise _Unusable("wrong_type", column, kind=_kind(value))
+
+
+def _checked(text: str, column: str | None) -> str:
+    """Unify line breaks; refuse half surrogate pairs (`\\ud800` in JSON), which no encoding can write."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise _Unusable("bad_character", column) from error
+    return text
+
+
+def _tidy(text: str) -> str:
+    """Drop white space around a cell, but keep the indentation of the first line of several (code)."""
+    stripped = text.strip()
+    return stripped if "\n" not in stripped else text.strip("\n").rstrip()
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "boolean", list: "list", dict: "object", str: "text"}
+    return kinds.get(type(value), "number")

@@ -1,0 +1,203 @@
+"""Turn a file of a person's into a data set: recognised, mapped, checked row by row, split.
+
+Rows stream through: memory holds a few numbers per row, whatever the size of the file.
+"""
+
+import hashlib
+import json
+import shutil
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Any
+
+from app.contracts.dataset import DatasetInfo, Example, Mapping, Problem
+from app.core.errors import DatasetInvalid
+from app.core.messages import localise
+from app.datasets.detecting import check_mapping, detect_mapping
+from app.datasets.examples import make_example
+from app.datasets.reading import SourceFile, open_source, reopen_source
+from app.datasets.rows import RawRow
+from app.datasets.splitting import RowKeys
+from app.storage.dataset_dir import DatasetDir
+from app.storage.job_dir import utc_now
+
+MAX_PROBLEMS = 1000
+"""Problems kept in dataset.json; all are counted."""
+
+MAX_DETAILS = 20
+"""Problems listed in the refusal of a file without a usable row."""
+
+_SAMPLE_ROWS = 50
+
+
+@dataclass(frozen=True)
+class RowView:
+    """One record as it stands in the file and as an example."""
+
+    row: int
+    values: dict[str, str]
+    example: Example | None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def import_file(
+    source: Path, *, filename: str, name: str | None, target: DatasetDir, mapping: Mapping | None = None
+) -> DatasetInfo:
+    """Import `source` as the data set `target`; it appears complete or not at all. `source` is copied.
+
+    `filename` is the name that the person gave the file; it names the data set where `name` is None.
+    Raise Unsupported for what is no table of texts, TooLarge for a row beyond all measure, DatasetInvalid for what
+    cannot be read or mapped, or holds no usable row (`no_usable_rows`, with the first problems as details).
+    """
+    with target.rebuilt() as fresh:
+        opened = open_source(source, filename)
+        title = (name or PurePath(filename.replace("\\", "/")).stem).strip() or target.dataset_id
+        kept = fresh.source_file(opened.format)
+        shutil.copyfile(source, kept)
+        return _build(opened, fresh, dataset_id=target.dataset_id, name=title, created_at=utc_now(), mapping=mapping)
+
+
+def remap(target: DatasetDir, mapping: Mapping) -> DatasetInfo:
+    """Read the rows again under another mapping. Raise DatasetInvalid and leave everything as it was."""
+    info = target.read_info()
+    source = target.source_file(info.format)
+    with target.rebuilt() as fresh:
+        fresh.source_file(info.format).hardlink_to(source)
+        opened = open_source(source, source.name)
+        return _build(opened, fresh, dataset_id=info.dataset_id, name=info.name, created_at=info.created_at, mapping=mapping)
+
+
+def read_rows(target: DatasetDir, offset: int, limit: int) -> list[RowView]:
+    """Return `limit` records of the file from `offset` on, usable or not. The file is read from its beginning."""
+    info = target.read_info()
+    opened = reopen_source(target.source_file(info.format), info)
+    views: list[RowView] = []
+    for raw in islice(opened.rows(), offset, offset + limit):
+        example, problems = make_example(raw, info.mapping)
+        values = {name: shown(value) for name, value in raw.values.items()}
+        views.append(RowView(raw.row, values, example, problems))
+    return views
+
+
+def shown(value: object) -> str:
+    """Return a value of the file as text: JSON for what is no text, nothing for null."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@dataclass
+class _Counts:
+    """What one pass over the rows finds out."""
+
+    rows_in_file: int = 0
+    problem_count: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    characters: "array[int]" = field(default_factory=lambda: array("Q"))
+    keys: RowKeys = field(default_factory=RowKeys)
+
+    def add_problems(self, problems: list[Problem]) -> None:
+        """Count all, keep the first."""
+        self.problem_count += len(problems)
+        self.problems += problems[: MAX_PROBLEMS - len(self.problems)]
+
+
+def _build(
+    opened: SourceFile, fresh: DatasetDir, *, dataset_id: str, name: str, created_at: str, mapping: Mapping | None
+) -> DatasetInfo:
+    """Write rows.jsonl, train.jsonl, heldout.jsonl and dataset.json into `fresh`."""
+    sample = list(islice(opened.rows(), _SAMPLE_ROWS))
+    if not sample:
+        raise DatasetInvalid("header_only" if opened.format == "csv" else "no_rows")
+    if mapping is not None:
+        check_mapping(mapping, opened.columns)
+    used = mapping or _detected(opened.columns, sample)
+    counts, content_hash = _write_rows(opened, fresh.rows_file, used)
+    rows = len(counts.characters)
+    if not rows:
+        raise DatasetInvalid("no_usable_rows", details=_details(counts.problems), rows=counts.rows_in_file)
+    heldout = counts.keys.choose_heldout()
+    _write_split(fresh, heldout)
+    info = DatasetInfo(
+        dataset_id=dataset_id,
+        name=name,
+        created_at=created_at,
+        format=opened.format,
+        encoding=opened.encoding,
+        delimiter=opened.delimiter,
+        columns=opened.columns,
+        mapping=used,
+        rows=rows,
+        rows_in_file=counts.rows_in_file,
+        distinct_rows=counts.keys.distinct_rows,
+        skipped_rows=counts.rows_in_file - rows,
+        problems=counts.problems,
+        problem_count=counts.problem_count,
+        train_rows=rows - sum(heldout),
+        heldout_rows=sum(heldout),
+        content_hash=content_hash,
+        source_bytes=opened.path.stat().st_size,
+        characters=sum(counts.characters),
+        row_characters=_quantiles(counts.characters),
+    )
+    fresh.write_info(info)
+    return info
+
+
+def _detected(columns: list[str], sample: list[RawRow]) -> Mapping:
+    if not columns:
+        problems = [problem for row in sample for problem in row.problems]
+        raise DatasetInvalid("no_usable_rows", details=_details(problems), rows=len(sample))
+    return detect_mapping(columns, sample)
+
+
+def _write_rows(opened: SourceFile, path: Path, mapping: Mapping) -> tuple[_Counts, str]:
+    """Write every usable row; return the counts and the SHA-256 of the file."""
+    counts, digest = _Counts(), hashlib.sha256()
+    with path.open("wb") as file:
+        for raw in opened.rows():
+            counts.rows_in_file += 1
+            example, problems = make_example(raw, mapping)
+            counts.add_problems(problems)
+            if example is None:
+                continue
+            counts.keys.add(example)
+            counts.characters.append(_characters(example))
+            line = example.model_dump_json(exclude_none=True).encode() + b"\n"
+            digest.update(line)
+            file.write(line)
+    return counts, digest.hexdigest()
+
+
+def _write_split(fresh: DatasetDir, heldout: bytearray) -> None:
+    with fresh.rows_file.open("rb") as rows, fresh.train_file.open("wb") as train, fresh.heldout_file.open("wb") as held:
+        for line, is_held in zip(rows, heldout, strict=True):
+            (held if is_held else train).write(line)
+
+
+def _characters(example: Example) -> int:
+    if example.messages is None:
+        return len(example.text or "")
+    return sum(len(message.content) for message in example.messages)
+
+
+def _quantiles(lengths: Sequence[int]) -> list[int]:
+    """Return the lengths at 0, 5, ..., 100 % of the sorted rows."""
+    ordered = sorted(lengths)
+    return [ordered[round(step / 20 * (len(ordered) - 1))] for step in range(21)]
+
+
+def _details(problems: list[Problem]) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": problem.row,
+            "column": problem.column,
+            "code": problem.key,
+            "message": localise(problem.key, "en", **problem.params)[0],
+        }
+        for problem in problems[:MAX_DETAILS]
+    ]

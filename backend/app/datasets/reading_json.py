@@ -1,0 +1,177 @@
+"""JSON arrays, JSON Lines and values one after another, without holding the file in memory (RFC 8259).
+
+Strict where the standard is: NaN and Infinity are refused. Every error names line and column.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TextIO
+
+from app.contracts.dataset import Problem
+from app.core.errors import DatasetInvalid, TooLarge
+from app.datasets.rows import MAX_ROW_CHARACTERS, RawRow
+
+JsonLayout = Literal["array", "lines", "values"]
+"""`values`: objects one after another, spread over several lines each."""
+
+_CHUNK_CHARACTERS = 1 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
+
+
+class _RefusedConstant(ValueError):
+    """NaN or Infinity, which are not JSON."""
+
+
+def _refuse(name: str) -> object:
+    raise _RefusedConstant(name)
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+
+
+def find_layout(path: Path, encoding: str) -> JsonLayout:
+    """Tell the layouts apart by the first character and the first line."""
+    with path.open(encoding=encoding, newline="\n") as file:
+        for line in iter(lambda: file.readline(MAX_ROW_CHARACTERS), ""):
+            if not (text := line.strip()):
+                continue
+            if text[0] == "[":
+                return "array"
+            try:
+                _decoder.decode(text)
+            except (ValueError, RecursionError):
+                return "values"
+            return "lines"
+    raise DatasetInvalid("empty_file")
+
+
+def read_json_rows(path: Path, encoding: str, layout: JsonLayout) -> Iterator[RawRow]:
+    """Yield every record. Raise DatasetInvalid (`json`, `json_constant`, `json_deep`), TooLarge (`row`)."""
+    with path.open(encoding=encoding, newline="\n") as file:
+        values = _read_lines(file) if layout == "lines" else _read_values(file, array=layout == "array")
+        for row, value in enumerate(values, 1):
+            yield _raw_row(row, value)
+
+
+def _raw_row(row: int, value: object) -> RawRow:
+    if isinstance(value, dict):
+        return RawRow(row, value)
+    kind = "null" if value is None else {list: "list", str: "text", bool: "boolean"}.get(type(value), "number")
+    return RawRow(row, {}, [Problem(row=row, column=None, key="not_an_object", params={"kind": kind})])
+
+
+def _read_lines(file: TextIO) -> Iterator[object]:
+    row = 0
+    for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_CHARACTERS + 1), ""), 1):
+        if not (text := line.strip(" \t\r\n")):
+            continue
+        row += 1
+        if len(line) > MAX_ROW_CHARACTERS:
+            raise TooLarge("row", row=row, most=MAX_ROW_CHARACTERS)
+        try:
+            value = _decoder.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise _located(error, text, 0, number, 1 + line.index(text[0])) from error
+        yield value
+
+
+def _read_values(file: TextIO, *, array: bool) -> Iterator[object]:
+    text = _Window(file)
+    if not array:
+        while text.peek():
+            yield text.take_value()
+        return
+    text.take("[")
+    if text.peek() != "]":
+        yield text.take_value()
+        while text.peek() == ",":
+            text.take(",")
+            yield text.take_value()
+    text.take("]")
+    if text.peek():
+        raise text.error("Extra data")
+
+
+class _Window:
+    """A moving view of the file that decodes one value at a time."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._buffer = ""
+        self._position = 0
+        self._line = 1
+        self._column = 1
+        self._ended = False
+
+    def peek(self) -> str:
+        """Return the next character that is no white space, without taking it; "" at the end."""
+        while True:
+            found = _SPACE.match(self._buffer, self._position)
+            assert found is not None, "the pattern matches the empty text"
+            self._position = found.end()
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
+            if not self._read_more():
+                return ""
+
+    def take(self, expected: str) -> None:
+        """Step over one punctuation mark."""
+        if self.peek() != expected:
+            raise self.error(f"Expecting '{expected}'")
+        self._position += 1
+
+    def take_value(self) -> object:
+        """Decode the value at the next character."""
+        self.peek()
+        while True:
+            try:
+                value, end = _decoder.raw_decode(self._buffer, self._position)
+            except (ValueError, RecursionError) as error:
+                # It may only be cut by the end of the buffer.
+                if not isinstance(error, json.JSONDecodeError) or not self._read_more():
+                    raise _located(error, self._buffer, self._position, self._line, self._column) from error
+            else:
+                if end < len(self._buffer) or not self._read_more():
+                    self._position = end
+                    return value
+
+    def error(self, reason: str) -> DatasetInvalid:
+        """Make the refusal of what stands at the current position."""
+        error = json.JSONDecodeError(reason, self._buffer, self._position)
+        return _located(error, self._buffer, self._position, self._line, self._column)
+
+    def _read_more(self) -> bool:
+        """Drop what was read, fetch at least as much again as is waiting; False at the end of the file."""
+        if self._ended:
+            return False
+        done, waiting = self._buffer[: self._position], self._buffer[self._position :]
+        if len(waiting) > MAX_ROW_CHARACTERS:
+            return False
+        self._line, self._column = _move(done, self._line, self._column)
+        more = self._file.read(max(_CHUNK_CHARACTERS, len(waiting)))
+        self._buffer, self._position, self._ended = waiting + more, 0, not more
+        return bool(more)
+
+
+def _move(text: str, line: int, column: int) -> tuple[int, int]:
+    """Return line and column after `text` that begins at (line, column)."""
+    breaks = text.count("\n")
+    return (line + breaks, len(text) - text.rindex("\n")) if breaks else (line, column + len(text))
+
+
+def _located(error: Exception, text: str, start: int, line: int, column: int) -> DatasetInvalid:
+    """Say where in the file the decoder stopped; `text` begins at (line, column), the value in it at `start`."""
+    if isinstance(error, json.JSONDecodeError):
+        at_line, at_column = _move(text[: error.pos], line, column)
+        return DatasetInvalid("json", line=at_line, column=at_column, reason=error.msg)
+    if isinstance(error, _RefusedConstant):
+        at = next((found.start(1) for found in _CONSTANT.finditer(text, start) if found.group(1)), start)
+        at_line, at_column = _move(text[:at], line, column)
+        return DatasetInvalid("json_constant", line=at_line, column=at_column, constant=str(error))
+    at_line, at_column = _move(text[:start], line, column)
+    if isinstance(error, RecursionError):
+        return DatasetInvalid("json_deep", line=at_line, column=at_column)
+    return DatasetInvalid("json", line=at_line, column=at_column, reason="number with too many digits")
