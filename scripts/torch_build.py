@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -83,7 +84,12 @@ def cpu_build() -> TorchBuild:
 
 
 def detect() -> TorchBuild:
-    """Look for an NVIDIA card that torch can use, and say why when one is left aside."""
+    """Look for an NVIDIA card that torch can use, and say why when one is left aside.
+
+    AFFINAGE_TORCH names a build instead (`cpu`, `cu130`, ...): an image is built on machines without the card.
+    """
+    if named := os.environ.get("AFFINAGE_TORCH"):
+        return TorchBuild(named, "AFFINAGE_TORCH")
     table = query_nvidia_smi()
     if not table:
         return cpu_build()
@@ -104,6 +110,7 @@ def fingerprint() -> str:
     """Return a text that changes when a card or a driver appears; cheap, because `make setup` reads it each time."""
     driver = Path("/proc/driver/nvidia/version")
     try:
-        return driver.read_text()
+        found = driver.read_text()
     except OSError:
-        return shutil.which("nvidia-smi") or "no card"
+        found = shutil.which("nvidia-smi") or "no card"
+    return f"{os.environ.get('AFFINAGE_TORCH', '')} {found}"
