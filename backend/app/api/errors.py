@@ -1,7 +1,6 @@
 """One handler for every failure: expected ones, values out of range, the router's own, and defects."""
 
 import logging
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,13 +9,11 @@ from starlette.exceptions import HTTPException
 
 from app.api.schemas.errors import ErrorBody
 from app.api.wording import error_content
-from app.core.errors import AffinageError, Forbidden, Invalid, NotFound, TooLarge, Unsupported
-from app.core.messages import Language, localise, pick_language
+from app.core.errors import AffinageError, Forbidden, NotFound, TooLarge, Unsupported
+from app.core.messages import Language, pick_language
+from app.core.validation import refuse_values
 
 log = logging.getLogger(__name__)
-
-RANGE_KEYS = ("gt", "ge", "lt", "le", "min_length", "max_length", "expected", "pattern")
-"""Parts of a pydantic error's context that say what would have been right."""
 
 
 class NotAllowedHere(AffinageError):
@@ -59,9 +56,7 @@ def install_error_handlers(app: FastAPI) -> None:
         errors = problem.errors()
         if any(error["type"] == "json_invalid" for error in errors):
             return error_response(BodyUnreadable("json"), language)
-        details = [field_detail(error, language) for error in errors]
-        first = details[0]
-        return error_response(Invalid("field", details=details, field=first["field"], reason=first["message"]), language)
+        return error_response(refuse_values(errors), language)
 
     @app.exception_handler(HTTPException)
     async def from_the_router(request: Request, problem: HTTPException) -> JSONResponse:
@@ -85,18 +80,3 @@ def install_error_handlers(app: FastAPI) -> None:
     async def defect(request: Request, problem: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=problem)
         return error_response(AffinageError(log="logs/server.log"), request_language(request))
-
-
-def field_detail(error: dict[str, Any], language: Language) -> dict[str, Any]:
-    """Return one pydantic error as `{field, code, message}`, the range in words."""
-    place = [str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")]
-    context = {name: value for name, value in error.get("ctx", {}).items() if name in RANGE_KEYS}
-    message = _reason(error["type"], context, error["msg"], language)
-    return {"field": ".".join(place) or "body", "code": error["type"], "message": message}
-
-
-def _reason(kind: str, context: dict[str, Any], fallback: str, language: Language) -> str:
-    try:
-        return localise(f"field.{kind}", language, **context)[0]
-    except KeyError:
-        return fallback

@@ -1,7 +1,8 @@
 """Who may talk to this server, and what a browser may do with its answers.
 
 The server has no accounts yet: it is open to this machine and to nobody else. Against web pages that the same person
-has open elsewhere, the Host header must be local (DNS rebinding) and so must Origin on calls that change something (cross-site requests).
+has open elsewhere, the Host header must be local (DNS rebinding), and so must Origin on calls that change something
+(cross-site requests).
 """
 
 import re

@@ -19,6 +19,7 @@ from app.contracts.report import Report
 from app.contracts.status import JobStatus
 from app.core.errors import AffinageError, Invalid
 from app.core.messages import Language, localise
+from app.core.validation import localise_details
 from app.datasets.importing import RowView
 from app.services import job_service
 from app.services.dataset_service import RowTokens
@@ -36,13 +37,16 @@ def notice_read(key: str, params: MappingABC[str, Any], language: Language) -> N
         message, hint = localise(key, language, **params)
     except KeyError:
         message, hint = f"{key} {json.dumps(dict(params), ensure_ascii=False)}", ""
-    return NoticeRead(code=key.split(".")[0], message=message, hint=hint)
+    return NoticeRead(code=key.split(".", maxsplit=1)[0], message=message, hint=hint)
 
 
 def error_content(problem: AffinageError, language: Language) -> ErrorContent:
     """Return an expected failure as the house error."""
     message, hint = problem.text(language)
-    return ErrorContent(code=problem.code, message=message, hint=hint, details=problem.details)
+    details = localise_details(problem.details, language)
+    if problem.key == "invalid.values":  # the sentence itself names field and range: many clients show nothing else
+        message = "; ".join(f"{detail['field']}: {detail['message']}" for detail in details) + "."
+    return ErrorContent(code=problem.code, message=message, hint=hint, details=details)
 
 
 def problem_read(problem: Problem, language: Language) -> ProblemRead:
@@ -178,19 +182,26 @@ def report_read(report: Report, language: Language) -> ReportRead:
     """Return before and after, with a sentence."""
     improvement = None
     if report.loss_before is None or report.loss_after is None:
-        summary = localise("note.report_without_heldout", language, first=report.train_loss_first, last=report.train_loss_last)[0]
+        losses = {"first": decimal(report.train_loss_first, language), "last": decimal(report.train_loss_last, language)}
+        summary = localise("note.report_without_heldout", language, **losses)[0]
     else:
         improvement = 1 - report.loss_after / report.loss_before
         key = "note.report_better" if improvement >= 0 else "note.report_worse"
         summary = localise(
             key,
             language,
-            before=report.loss_before,
-            after=report.loss_after,
-            percent=abs(improvement) * 100,
+            before=decimal(report.loss_before, language),
+            after=decimal(report.loss_after, language),
+            percent=round(abs(improvement) * 100),
             rows=report.heldout_rows,
         )[0]
     return ReportRead(**report.model_dump(), summary=summary, improvement=improvement)
+
+
+def decimal(value: float, language: Language) -> str:
+    """Return a number with two decimals as the language writes it."""
+    text = f"{value:.2f}"
+    return text.replace(".", ",") if language == "fr" else text
 
 
 def chat_messages(body: ChatRequest) -> list[Message]:

@@ -7,15 +7,15 @@ in the database and in the job folders, so that a new supervisor finds running t
 
 import logging
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable
 
-from app.contracts.events import Event, JobFailed, Noted, StatusChanged
+from app.contracts.events import JobFailed, StatusChanged
 from app.contracts.job import TrainingJob
 from app.contracts.status import JobStatus
 from app.core.settings import Settings
+from app.jobs.autopsy import conclude
 from app.jobs.broker import Broker
 from app.jobs.executors.interface import Executor, Gone
 from app.jobs.executors.local import LocalExecutor
@@ -23,7 +23,7 @@ from app.jobs.ingest import ingest
 from app.jobs.oom import oom_kills
 from app.storage.db import Database
 from app.storage.job_dir import JobDir, utc_now
-from app.storage.repositories import Jobs
+from app.storage.repositories import ACTIVE, Jobs
 from app.storage.tables import JobRow
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Supervisor:
         database: Database,
         broker: Broker,
         executor: Executor | None = None,
-        release_device: Callable[[str], None] = lambda device_id: None,
+        release_device: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`release_device` makes others (the chat worker) give up a device before a training takes it."""
         self._settings = settings
@@ -112,7 +112,8 @@ class Supervisor:
             active = Jobs(session).active()
         for row in active:
             alive = self.executor.reattach(self._job_dir(row.job_id))
-            log.info("Job %s was %s when the last server ended; its trainer %s.", row.job_id, row.status, "lives" if alive else "is gone")
+            fate = "lives" if alive else "is gone"
+            log.info("Job %s was %s when the last server ended; its trainer %s.", row.job_id, row.status, fate)
 
     def _adopt(self, job_dir: JobDir) -> None:
         try:
@@ -138,13 +139,8 @@ class Supervisor:
                 return
             taken = ingest(session, row, job_dir)
             status = JobStatus(row.status)
-            if isinstance(state, Gone) and status in (
-                JobStatus.STARTING,
-                JobStatus.RUNNING,
-                JobStatus.PAUSING,
-                JobStatus.CANCELLING,
-            ):
-                for event in self._conclude(jobs, row, job_dir, state):
+            if isinstance(state, Gone) and status in ACTIVE:
+                for event in conclude(status, state, jobs.find_attempt(job_id), lambda: self._evidence(job_dir)):
                     job_dir.append(event)
                 taken += ingest(session, row, job_dir)
             status = JobStatus(row.status)
@@ -182,35 +178,8 @@ class Supervisor:
         elif now - terminated > KILL_AFTER_TERM_SECONDS:
             self.executor.stop(job_dir, hard=True)
 
-    def _conclude(self, jobs: Jobs, row: JobRow, job_dir: JobDir, gone: Gone) -> list[Event]:
-        """Return the events that end an attempt whose trainer went without a word."""
-        if row.status == JobStatus.CANCELLING:
-            return [StatusChanged(status=JobStatus.CANCELLED)]
-        if not gone.started:
-            return [StatusChanged(status=JobStatus.QUEUED)]
-        evidence = self.executor.logs(job_dir, EVIDENCE_BYTES)[0].strip()
-        if not gone.same_boot:
-            return [JobFailed(code="worker_killed", key="worker_killed.restart", evidence=evidence)]
-        attempt = jobs.find_attempt(row.job_id)
-        now = oom_kills()
-        killed_for_memory = (
-            gone.exit_code in (None, -signal.SIGKILL)
-            and attempt is not None
-            and attempt.oom_kills_before is not None
-            and now is not None
-            and now > attempt.oom_kills_before
-        )
-        if killed_for_memory and attempt is not None:
-            attempt.outcome = "oom_host"
-            if attempt.micro_batch_size > 1:
-                smaller = attempt.micro_batch_size // 2
-                note = Noted(level="warning", key="oom_host.retry", params={"micro_batch_size": smaller})
-                return [note, StatusChanged(status=JobStatus.QUEUED)]
-            return [JobFailed(code="oom_host", key="oom_host", evidence=evidence)]
-        if gone.exit_code is not None and gone.exit_code >= 0:
-            params = {"exit_code": gone.exit_code}
-            return [JobFailed(code="worker_killed", key="worker_killed.exit", params=params, evidence=evidence)]
-        return [JobFailed(code="worker_killed", key="worker_killed", evidence=evidence)]
+    def _evidence(self, job_dir: JobDir) -> str:
+        return self.executor.logs(job_dir, EVIDENCE_BYTES)[0].strip()
 
     @staticmethod
     def _close_attempt(jobs: Jobs, row: JobRow) -> None:

@@ -1,6 +1,5 @@
 """Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
 
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,15 +38,12 @@ class RowTokens:
     full_length: int
 
 
-def import_upload(studio: Studio, source: Path, *, filename: str, name: str | None, mapping: Mapping | None = None) -> DatasetInfo:
+def import_upload(
+    studio: Studio, source: Path, *, filename: str, name: str | None, mapping: Mapping | None = None
+) -> DatasetInfo:
     """Import a file as a new data set; it appears whole or not at all. Raise DatasetInvalid, Unsupported, TooLarge."""
-    dataset_id = f"ds-{uuid.uuid4().hex[:12]}"
-    aside = studio.settings.data_dir / "tmp" / dataset_id
-    try:
-        info = import_file(source, filename=filename, name=name, target=DatasetDir(aside), mapping=mapping)
-        aside.rename(studio.dataset_dir(dataset_id).path)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    target = studio.dataset_dir(f"ds-{uuid.uuid4().hex[:12]}")
+    info = import_file(source, filename=filename, name=name, target=target, mapping=mapping)
     with studio.database.writing() as session:
         Datasets(session).put(info)
     return info
@@ -91,11 +87,9 @@ def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInf
 def delete_dataset(studio: Studio, dataset_id: str) -> None:
     """Delete a data set; jobs keep their own links to its rows. Raise NotFound."""
     folder = get_dir(studio, dataset_id)
-    trash = studio.settings.data_dir / "tmp" / f"deleted-{dataset_id}"
     with studio.database.writing() as session:
         Datasets(session).delete(dataset_id)
-        folder.path.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)
+    folder.delete()
 
 
 def list_rows(studio: Studio, dataset_id: str, offset: int, limit: int) -> tuple[list[RowView], int]:

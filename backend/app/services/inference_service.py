@@ -12,14 +12,14 @@ from app.contracts.job import TrainingJob
 from app.core.errors import Conflict
 from app.inference import client
 from app.services import job_service
-from app.services.inference_workers import WorkerFailed
 from app.services.studio import Studio
 from app.storage.repositories import Jobs
 
 WAIT_SECONDS = 1.0
 """Between two looks at a device that a training holds; each look tells the reader that the answer waits."""
-ATTEMPTS = 2
-"""A worker that dies before its first word is started once more."""
+CRASHES = 2
+"""A worker that dies before its first word is started once more, no oftener."""
+DEVICE_NEEDED = "conflict.device_needed"
 
 
 @dataclass(frozen=True)
@@ -61,26 +61,26 @@ def answer(studio: Studio, conversation: Conversation) -> Iterator[ChatDelta]:
 
 
 def _answer_one(studio: Studio, device_id: str, command: GenerateCommand) -> Iterator[ChatDelta]:
-    for attempt in range(1, ATTEMPTS + 1):
+    crashes = 0
+    while True:
         while _is_training(studio, device_id):
             yield ChatDelta(target=command.target, waiting=True)
             time.sleep(WAIT_SECONDS)
         spoken = False
         try:
             for delta in client.generate(studio.workers.ensure(device_id), command):
+                if delta.error_key == DEVICE_NEEDED and not spoken:
+                    break  # a training came first; wait for it
                 spoken = spoken or bool(delta.delta)
                 yield delta
-                if delta.finished or delta.error_key:
+                if delta.finished:
                     return
-        except (OSError, WorkerFailed) as problem:
-            failure = str(problem)
-        else:
-            failure = "the connection was closed"
-        if spoken or attempt == ATTEMPTS:
-            yield ChatDelta(
-                target=command.target, finished=True, error_key="worker_killed.chat", error_params={"reason": failure[-500:]}
-            )
-            return
+        except OSError as problem:
+            crashes += 1
+            if spoken or crashes == CRASHES:
+                failure = {"reason": str(problem)}
+                yield ChatDelta(target=command.target, finished=True, error_key="worker_killed.chat", error_params=failure)
+                return
 
 
 def _is_training(studio: Studio, device_id: str) -> bool:

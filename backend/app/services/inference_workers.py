@@ -5,7 +5,9 @@ A worker may outlive the server that started it (kill -9); the next server finds
 
 import logging
 import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,17 +17,15 @@ from pathlib import Path
 
 from app.core.settings import Settings
 from app.inference import client
+from app.inference.address import short_address
 
 log = logging.getLogger(__name__)
 
-START_SECONDS = 120.0
-"""How long a worker may take to listen: a cold import of torch from a slow disk takes most of a minute."""
-UNLOAD_SECONDS = 15.0
-POLL_SECONDS = 0.1
-
-
-class WorkerFailed(Exception):
-    """The worker ended before it listened; the text is the end of its log."""
+START_SECONDS = 20.0
+"""Longest wait for a new worker to listen; it does so before it imports torch."""
+POLL_SECONDS = 0.02
+CREDENTIALS = struct.Struct("3i")
+"""pid, uid, gid: what SO_PEERCRED tells about the process behind a Unix socket."""
 
 
 class InferenceWorkers:
@@ -35,77 +35,78 @@ class InferenceWorkers:
         self._settings = settings
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._used: set[str] = set()
 
     def socket_path(self, device_id: str) -> Path:
         """Return where the worker of a device listens."""
         return self._settings.data_dir / "run" / f"inference-{device_id.replace(':', '-')}.sock"
 
     def ensure(self, device_id: str) -> Path:
-        """Return the socket of a worker that listens; start one where there is none. Raise WorkerFailed."""
+        """Return the socket of a worker that listens; start one where there is none. Raise ConnectionError.
+
+        The worker runs in its own session and ends by itself after the idle time of the settings.
+        """
         path = self.socket_path(device_id)
+        self._used.add(device_id)
         with self._locks[device_id]:
-            if listens(path):
+            if client.is_up(path):
                 return path
-            path.unlink(missing_ok=True)
             log_file = self._settings.data_dir / "logs" / f"inference-{device_id.replace(':', '-')}.log"
-            with log_file.open("wb") as output:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "app.inference", "--socket", str(path), "--device", device_id]
-                    + ["--idle-seconds", str(self._settings.inference_idle_seconds)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONUNBUFFERED": "1"},
-                )
-            self._processes[device_id] = process
+            process = self._processes[device_id] = self._spawn(path, device_id, log_file)
             deadline = time.monotonic() + START_SECONDS
-            while not listens(path):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    process.wait()
-                    raise WorkerFailed(log_file.read_text("utf-8", "replace")[-2000:])
+            while time.monotonic() < deadline:
+                if client.is_up(path):
+                    return path
+                if process.poll() is not None:
+                    raise ConnectionRefusedError(f"it ended with code {process.returncode}; see {log_file.name}")
                 time.sleep(POLL_SECONDS)
-        return path
+            raise ConnectionRefusedError(f"it does not listen; see {log_file.name}")
+
+    def _spawn(self, path: Path, device_id: str, log_file: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "app.inference", "--socket", str(path), "--device", device_id]
+        with log_file.open("ab") as output:
+            return subprocess.Popen(
+                [*command, "--idle-seconds", str(self._settings.inference_idle_seconds)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "AFFINAGE_INFERENCE_LOG": str(log_file)},
+            )
 
     def release(self, device_id: str) -> None:
-        """Make the worker of a device give its memory back; end it if it does not within UNLOAD_SECONDS."""
-        path = self.socket_path(device_id)
-        if not listens(path):
-            return
-        unloading = threading.Thread(target=self._unload, args=(path,), daemon=True)
-        unloading.start()
-        unloading.join(UNLOAD_SECONDS)
-        if unloading.is_alive():
-            log.warning("The chat worker on %s did not unload in time and is ended.", device_id)
-            self.end(device_id)
-
-    @staticmethod
-    def _unload(path: Path) -> None:
+        """Make the worker of a device give its memory back; end a worker that does not obey."""
         try:
-            client.unload(path)
+            client.unload(self.socket_path(device_id))
         except OSError as problem:
-            log.info("The chat worker went away while it was asked to unload: %s", problem)
+            log.warning("The chat worker on %s did not unload (%s) and is ended.", device_id, problem)
+            self.end(device_id, signal.SIGKILL)
 
-    def end(self, device_id: str) -> None:
-        """End the worker of a device if this process started it."""
-        process = self._processes.pop(device_id, None)
-        if process is not None:
-            process.kill()
-            process.wait()
-            self.socket_path(device_id).unlink(missing_ok=True)
+    def end(self, device_id: str, kind: signal.Signals = signal.SIGTERM) -> None:
+        """End the worker that listens for a device, if there is one."""
+        pid = find_listener(self.socket_path(device_id))
+        if pid is not None:
+            try:
+                os.kill(pid, kind)
+            except ProcessLookupError:
+                return
 
     def close(self) -> None:
-        """End every worker that this process started."""
-        for device_id in list(self._processes):
+        """End every worker that this process has used."""
+        for device_id in self._used:
             self.end(device_id)
+        for process in self._processes.values():
+            process.wait()
 
 
-def listens(path: Path) -> bool:
-    """Whether a process accepts connections at this socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
+def find_listener(path: Path) -> int | None:
+    """Return the pid of the process that listens at a Unix socket, or None."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
-            probe.connect(str(path))
+            with short_address(path) as address:
+                probe.connect(address)
+            packed = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         except OSError:
-            return False
-    return True
+            return None
+    pid: int = CREDENTIALS.unpack(packed)[0]
+    return pid

@@ -97,7 +97,9 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir) -> JobRow:
     return row
 
 
-def list_jobs(session: Session, *, limit: int = 100, after: str | None = None, status: JobStatus | None = None) -> Sequence[JobRow]:
+def list_jobs(
+    session: Session, *, limit: int = 100, after: str | None = None, status: JobStatus | None = None
+) -> Sequence[JobRow]:
     """Return jobs, newest first."""
     return Jobs(session).page(limit, after, status)
 

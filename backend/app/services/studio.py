@@ -1,6 +1,7 @@
 """One opened data folder: settings, database, models, hardware, and the parts that live as long as the process."""
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from app.jobs.broker import Broker
 from app.jobs.supervisor import Supervisor
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
-from app.storage.dataset_dir import DatasetDir
+from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 from app.storage.db import Database
 from app.storage.job_dir import JobDir
 from app.storage.migrate import upgrade
 from app.storage.model_store import ModelStore
+from app.storage.repositories import Datasets
 from app.storage.server_lock import AlreadyServed, ServerLock
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,26 @@ class Studio:
             yield False
             return
         try:
+            self._tidy()
             self.supervisor.start()
             yield True
         finally:
             self.supervisor.stop()
             self.lock.release()
+
+    def _tidy(self) -> None:
+        """Undo what a crash left behind; only the holder of the lock may, as nobody else is at work then."""
+        datasets = self.settings.data_dir / "datasets"
+        clean_up(datasets)
+        for leftover in (self.settings.data_dir / "tmp").iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        with self.database.writing() as session:
+            index = Datasets(session)
+            found = {folder.dataset_id: folder for folder in list_datasets(datasets)}
+            for dataset_id in set(index.ids_newest_first()) - set(found):
+                index.delete(dataset_id)
+            for folder in found.values():
+                index.put(folder.read_info())
 
     def close(self) -> None:
         """Stop the threads of this process and return its connections; trainers go on."""

@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
 from app.api.schemas.datasets import DatasetList, DatasetRead, RowPage, TokensRead
+from app.api.uploads import UPLOAD_BODY, UploadDep
 from app.api.wording import dataset_read, row_read, tokens_read
 from app.contracts.dataset import Mapping
 from app.services import dataset_service
@@ -14,18 +15,13 @@ from app.services import dataset_service
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
 
-@router.post("", status_code=201, responses=problems(413, 415, 507))
+@router.post("", status_code=201, responses=problems(413, 415, 507), openapi_extra=UPLOAD_BODY)
 def create_dataset(
-    request: Request,
-    response: Response,
-    studio: StudioDep,
-    language: LanguageDep,
-    file: UploadFile,
-    name: Annotated[str | None, Form(max_length=200)] = None,
+    request: Request, response: Response, studio: StudioDep, language: LanguageDep, upload: UploadDep
 ) -> DatasetRead:
     """Import a CSV, JSON or JSONL file: its shape is detected, each problem is named with its row."""
-    info = dataset_service.import_upload(studio, file.file, filename=file.filename or "", name=name)
-    response.headers["Location"] = str(request.url_for("get_dataset", dataset_id=info.dataset_id).path)
+    info = dataset_service.import_upload(studio, upload.path, filename=upload.filename, name=upload.name)
+    response.headers["Location"] = request.app.url_path_for("get_dataset", dataset_id=info.dataset_id)
     return dataset_read(info, language)
 
 
@@ -75,4 +71,4 @@ def get_tokens(
     max_length: Annotated[int | None, Query(ge=8, le=131072)] = None,
 ) -> TokensRead:
     """Show one row as the model reads it: each token, whether it is trained, and where the cut falls."""
-    return tokens_read(row, dataset_service.get_tokens(studio, dataset_id, row, model, max_length))
+    return tokens_read(dataset_service.get_tokens(studio, dataset_id, row, model, max_length))

@@ -20,7 +20,7 @@ MetricName = Literal["loss", "heldout_loss", "learning_rate", "grad_norm", "toke
 
 
 @router.get("")
-def list_jobs(
+def list_jobs(  # noqa: PLR0917  # FastAPI calls it by name
     studio: StudioDep,
     session: SessionDep,
     language: LanguageDep,

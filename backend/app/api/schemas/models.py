@@ -1,10 +1,12 @@
 """What the model routes answer."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
 from app.contracts.plan import Verdict
+from app.services.planning_service import AvailableModel
 
 
 class ModelRead(BaseModel):
@@ -45,3 +47,8 @@ class ModelList(BaseModel):
     """The catalogue, spec order first."""
 
     models: list[ModelRead]
+
+    @classmethod
+    def of(cls, found: Sequence[AvailableModel]) -> "ModelList":
+        """Return the answer for what `planning_service.available` found."""
+        return cls(models=[ModelRead.model_validate(model, from_attributes=True) for model in found])
