@@ -2,14 +2,14 @@
 
 from pydantic import ValidationError
 
-from app.api.errors import field_detail
 from app.cli.terminal import Terminal
 from app.core.errors import Invalid
+from app.core.validation import localise_details, refuse_values
 
 
 def report_refused_values(terminal: Terminal, error: ValidationError) -> None:
     """Name each option and what is wrong with its value, in the words of the API."""
-    details = [field_detail(dict(problem), terminal.language) for problem in error.errors(include_url=False)]
+    details = localise_details(refuse_values(error).details, terminal.language)
     for detail in details:
         detail["field"] = "--" + str(detail["field"]).replace("_", "-")
-    terminal.fail(Invalid("field", details=details, field=details[0]["field"], reason=details[0]["message"]))
+    terminal.fail(Invalid("values", details, fields=", ".join(detail["field"] for detail in details)))
