@@ -39,7 +39,7 @@ def _detail(error: Mapping[str, Any]) -> dict[str, Any]:
         place = place[1:]
     code = str(error["type"])
     kind = _SAME_SENTENCE.get(code, code)
-    params = {name: str(value) for name, value in (error.get("ctx") or {}).items()}
+    params = {name: str(value).replace(" or ", ", ") for name, value in (error.get("ctx") or {}).items()}
     if f"value.{kind}" not in catalogue("en"):
         kind, params = "other", {"reason": str(error["msg"])}
     if kind in {"too_short", "too_long"}:

@@ -114,7 +114,7 @@ def _limit_length(request: PlanRequest, shape: ModelShape, draft: _Draft) -> Non
         draft.change("max_length", shape.context, "max_length_lowered.context", before=before, after=shape.context)
     current = draft.values["max_length"]
     longest = request.lengths.longest
-    if request.lengths.measured and current.origin != "user" and 0 < longest < current.value:
+    if request.lengths.measured and request.lengths.complete and current.origin != "user" and 0 < longest < current.value:
         after = max(8, longest)
         if after < current.value:
             draft.change("max_length", after, "max_length_lowered.rows", before=current.value, after=after)

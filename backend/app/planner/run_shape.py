@@ -44,6 +44,8 @@ class RowLengths:
     """Lengths at 0, 5, ..., 100 % of the rows (21 numbers, rising); empty for a data set without rows."""
     measured: bool
     """False when estimated from characters, because no tokenizer is at hand."""
+    complete: bool = True
+    """False when only a sample of the rows was counted: a longer one may exist."""
     trained_share: float = 1.0
     """Share of the tokens that the loss counts."""
 

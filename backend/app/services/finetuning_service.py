@@ -5,10 +5,21 @@ after them has a default. The sizes that the planner needs are looked up by `nam
 model's own config.json; a model with neither still gets a rough plan from `vram_required_gb`.
 """
 
+import uuid
 from dataclasses import dataclass
 
-from app.contracts.options import Quantization
+from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
+from app.contracts.options import Dtype, LongRows, Quantization, Scheduler
 from app.core.messages import Language
+from app.services import job_service
+from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, get_outside_model, plan_run
+from app.services.studio import Studio
+from app.services.system_service import versions
+from app.storage.job_dir import utc_now
+from app.storage.tables import JobRow
+
+CHECKPOINT_SECONDS = 300.0
+"""A killed run loses at most so much work."""
 
 
 @dataclass
@@ -273,3 +284,113 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
         licence="apache-2.0",
     ),
 }  # fmt: skip
+
+
+def get_model(studio: Studio, model_name: str) -> FoundModel:
+    """Return a model by its catalogue id, hub id or folder. Raise NotFound, and what a look at the hub raises."""
+    for model_id, entry in MODEL_CONFIGS.items():
+        if model_name in (model_id, entry.name):
+            return FoundModel(model_id, entry, find_catalogue_shape(studio, entry))
+    return get_outside_model(studio, model_name)
+
+
+def finetune(
+    studio: Studio,
+    dataset_id: str,
+    model_name: str,
+    *,
+    name: str | None = None,
+    device_id: str | None = None,
+    num_epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    gradient_accumulation_steps: int | None = None,
+    max_length: int | None = None,
+    long_rows: LongRows | None = None,
+    lora_rank: int | None = None,
+    lora_alpha: int | None = None,
+    lora_dropout: float | None = None,
+    target_modules: list[str] | None = None,
+    weight_decay: float | None = None,
+    warmup_ratio: float | None = None,
+    lr_scheduler: Scheduler | None = None,
+    max_grad_norm: float | None = None,
+    dtype: Dtype | None = None,
+    quantization: Quantization | None = None,
+    gradient_checkpointing: bool | None = None,
+    seed: int | None = None,
+) -> JobRow:
+    """Queue a fine-tuning job and return its row. None = automatic; the job records each value and who decided it.
+
+    Raise Invalid for a value out of range, NotFound for an unknown data set, model or device, HubUnreachable when the
+    weights are neither here nor can be had: all of them before anything is queued. Too little memory is a warning in
+    the plan, never an error.
+    """
+    options = {
+        "num_epochs": num_epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
+        "max_length": max_length,
+        "long_rows": long_rows,
+        "lora_rank": lora_rank,
+        "lora_alpha": lora_alpha,
+        "lora_dropout": lora_dropout,
+        "target_modules": target_modules,
+        "weight_decay": weight_decay,
+        "warmup_ratio": warmup_ratio,
+        "lr_scheduler": lr_scheduler,
+        "max_grad_norm": max_grad_norm,
+        "dtype": dtype,
+        "quantization": quantization,
+        "gradient_checkpointing": gradient_checkpointing,
+        "seed": seed,
+    }
+    run = plan_run(studio, dataset_id, lambda: get_model(studio, model_name), device_id=device_id, options=options)
+    source = studio.models.resolve(run.model.entry.name)
+    return job_service.enqueue(studio, _build_job(run, source, name), run.dataset)
+
+
+def _build_job(run: PlannedRun, source: ModelSource, name: str | None) -> TrainingJob:
+    value = {option: resolved.value for option, resolved in run.plan.resolved.items()}
+    display_name = run.model.entry.display_name
+    return TrainingJob(
+        job_id=f"job-{uuid.uuid4().hex[:12]}",
+        name=(name or "").strip() or f"{display_name} · {run.info.name}",
+        created_at=utc_now(),
+        model=source.model_copy(update={"display_name": display_name}),
+        dataset=DatasetSource(
+            dataset_id=run.info.dataset_id,
+            name=run.info.name,
+            content_hash=run.info.content_hash,
+            train_rows=run.info.train_rows,
+            heldout_rows=run.info.heldout_rows,
+        ),
+        lora=Lora(
+            rank=value["lora_rank"],
+            alpha=value["lora_alpha"],
+            dropout=value["lora_dropout"],
+            target_modules=value["target_modules"],
+            fan_in_fan_out=run.model.shape is not None and run.model.shape.family == "gpt2",
+        ),
+        optimization=Optimization(
+            num_epochs=value["num_epochs"],
+            learning_rate=value["learning_rate"],
+            micro_batch_size=value["batch_size"],
+            gradient_accumulation_steps=value["gradient_accumulation_steps"],
+            max_length=value["max_length"],
+            long_rows=value["long_rows"],
+            weight_decay=value["weight_decay"],
+            warmup_ratio=value["warmup_ratio"],
+            lr_scheduler=value["lr_scheduler"],
+            max_grad_norm=value["max_grad_norm"],
+            gradient_checkpointing=value["gradient_checkpointing"],
+            seed=value["seed"],
+        ),
+        device_id=run.plan.device_id,
+        dtype=value["dtype"],
+        quantization=value["quantization"],
+        checkpoint_every_seconds=CHECKPOINT_SECONDS,
+        plan=run.plan,
+        versions=versions(),
+    )

@@ -1,0 +1,111 @@
+"""A configuration for a model that is not in the catalogue, computed from its sizes by stated rules.
+
+The rules follow the catalogue's own entries: 16 rows per step, rank 16 on all linear layers, a learning rate and stars by
+number of parameters, the memory that the planner predicts for these values.
+"""
+
+import math
+from dataclasses import dataclass
+
+from app.contracts.hardware import Device
+from app.contracts.options import FinetuningOptions, Quantization
+from app.contracts.plan import ModelShape
+from app.core.units import GIB
+from app.planner.fit import PlanRequest, make_plan
+from app.planner.run_shape import RowLengths
+from app.services.resolution import resolve_values
+
+EFFECTIVE_ROWS = 16
+USUAL_LENGTH = 512
+_Q_TO_DOWN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+_FUSED_QKV = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
+LAYERS_BY_TYPE: dict[str, list[str]] = {
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "phi": ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"],
+    "phi3": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+    "gpt_neox": _FUSED_QKV,
+    "falcon": _FUSED_QKV,
+    "bloom": _FUSED_QKV,
+    "gpt_neo": ["q_proj", "k_proj", "v_proj", "out_proj", "c_fc", "c_proj"],
+    "opt": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    "starcoder2": ["q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"],
+}
+"""`model_type` in config.json -> names of its linear layers in transformers; all others are named like a Llama's."""
+
+# parameters up to -> rows at a time, learning rate, stars for quality and speed
+_BY_SIZE: list[tuple[float, int, float, int, int]] = [
+    (0.2e9, 8, 1e-3, 2, 5),
+    (0.6e9, 8, 5e-4, 3, 4),
+    (1.3e9, 4, 2e-4, 3, 4),
+    (2.0e9, 2, 2e-4, 4, 3),
+    (4.0e9, 1, 2e-4, 4, 2),
+    (7.6e9, 1, 1e-4, 5, 2),
+    (math.inf, 1, 1e-4, 5, 1),
+]
+
+
+@dataclass
+class ComputedModel:
+    """The same fields as an entry of the catalogue."""
+
+    name: str
+    display_name: str
+    batch_size: int
+    max_length: int
+    lora_rank: int
+    lora_alpha: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    target_modules: list[str]
+    vram_required_gb: float
+    quality_rating: int
+    speed_rating: int
+    quantization: Quantization = "none"
+
+
+def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ComputedModel:
+    """Return the configuration of a model with these sizes."""
+    _, rows, rate, quality, speed = next(row for row in _BY_SIZE if shape.params <= row[0])
+    model = ComputedModel(
+        name=model_id,
+        display_name=model_id.rstrip("/").rsplit("/", 1)[-1],
+        batch_size=rows,
+        max_length=min(USUAL_LENGTH, shape.context),
+        lora_rank=16,
+        lora_alpha=32,
+        gradient_accumulation_steps=EFFECTIVE_ROWS // rows,
+        learning_rate=rate,
+        target_modules=list(LAYERS_BY_TYPE.get(model_type, _Q_TO_DOWN)),
+        vram_required_gb=1.0,
+        quality_rating=quality,
+        speed_rating=speed,
+    )
+    model.vram_required_gb = compute_vram_gb(model, shape)
+    return model
+
+
+def compute_vram_gb(model: ComputedModel, shape: ModelShape) -> float:
+    """Return the least memory of a card, in halves of 2**30 bytes, in which one row at a time fits."""
+    largest = Device(
+        id="cuda:0", kind="cuda", name="any card", memory_total_bytes=1 << 50, memory_free_bytes=1 << 50, bf16=True,
+        compute_capability=(8, 0),
+    )  # fmt: skip
+    options = FinetuningOptions(
+        batch_size=1, gradient_accumulation_steps=EFFECTIVE_ROWS, gradient_checkpointing=shape.params > 1e9
+    )
+    plan = make_plan(
+        PlanRequest(
+            model_id=model.name,
+            model_name=model.display_name,
+            shape=shape,
+            vram_required_gb=1.0,
+            device=largest,
+            available_bytes=largest.memory_free_bytes,
+            values=resolve_values(options, model),
+            lengths=RowLengths((model.max_length,) * 21, measured=True),
+            train_rows=EFFECTIVE_ROWS,
+            heldout_rows=0,
+            nf4_usable=True,
+        )
+    )
+    return math.ceil(2 * plan.peak_bytes / GIB) / 2

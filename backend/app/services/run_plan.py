@@ -1,0 +1,195 @@
+"""One run, planned: the model's sizes, the rows' lengths, the device, every value. Knows no catalogue."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.contracts.dataset import DatasetInfo
+from app.contracts.hardware import Device, Hardware
+from app.contracts.job import ModelSource
+from app.contracts.plan import ModelShape, Notice, Plan, Resolved
+from app.core.errors import ModelUnavailable, NotFound, Unsupported
+from app.planner.fit import PlanRequest, make_plan
+from app.planner.run_shape import RowLengths
+from app.planner.shapes import find_shape, shape_from_config
+from app.services.dataset_service import get_dir
+from app.services.model_rules import compute_model
+from app.services.resolution import ModelDefaults, check_target_modules, read_options, resolve_values
+from app.services.row_lengths import measure_lengths
+from app.services.studio import Studio
+from app.storage.dataset_dir import DatasetDir
+from app.storage.hub_config import fetch_config
+from app.storage.model_store import is_folder_id
+
+CARD_SHARE = 0.97
+"""Of a card's memory that a job may count on when our own chat worker or trainer holds some of it now."""
+ENGINE_MODULES = frozenset({"app.training", "app.inference", "app.export"})
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model that can be planned: its entry, and its sizes where they are known."""
+
+    model_id: str
+    entry: ModelDefaults
+    shape: ModelShape | None
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    model: FoundModel
+    dataset: DatasetDir
+    info: DatasetInfo
+
+
+def find_catalogue_shape(studio: Studio, entry: ModelDefaults) -> ModelShape | None:
+    """Return a catalogue model's sizes: from the table, else from its config.json on this machine, else None."""
+    shape = find_shape(entry.name)
+    if shape is None and (config := studio.models.read_config(entry.name)) is not None:
+        try:
+            shape = shape_from_config(config)
+        except Unsupported:
+            return None
+    return shape
+
+
+def get_outside_model(studio: Studio, model_name: str) -> FoundModel:
+    """Return a model that is not in the catalogue, its configuration computed from config.json.
+
+    Raise NotFound for a name that is neither a hub id (`org/name`) nor a folder, or that the hub does not know;
+    HubUnreachable, ModelUnavailable, Forbidden or Unsupported as the model store and the reader of config.json do.
+    """
+    if "/" not in model_name and not is_folder_id(model_name):
+        raise NotFound("model", model_id=model_name)
+    try:
+        source = studio.models.resolve(model_name)
+    except ModelUnavailable as error:
+        if error.key in {"model_unavailable.unknown", "model_unavailable.invalid_id"}:
+            raise NotFound("model", model_id=model_name) from error
+        raise
+    config = studio.models.read_config(model_name) or fetch_config(model_name, source.commit)
+    shape = shape_from_config(config)
+    return FoundModel(model_name, compute_model(model_name, shape, str(config.get("model_type", ""))), shape)
+
+
+def plan_run(
+    studio: Studio,
+    dataset_id: str,
+    get_model: Callable[[], FoundModel],
+    *,
+    device_id: str | None = None,
+    options: dict[str, Any],
+) -> PlannedRun:
+    """Resolve every value and plan the run. Raise Invalid, NotFound (data set, device), and what `get_model` raises.
+
+    What costs nothing to check comes first: the model may have to be asked for at the hub.
+    """
+    chosen = read_options(**options)
+    dataset = get_dir(studio, dataset_id)
+    info = dataset.read_info()
+    model = get_model()
+    hardware = studio.hardware()
+    device = get_device(hardware, device_id)
+    values = resolve_values(chosen, model.entry)
+    check_target_modules(values["target_modules"].value, model.shape)
+    lengths = measure_lengths(dataset, info, find_tokenizer_folder(studio, model.entry.name))
+    plan = make_run_plan(
+        model,
+        device,
+        values,
+        lengths,
+        available_bytes=count_available(device),
+        train_rows=info.train_rows,
+        heldout_rows=info.heldout_rows,
+    )
+    if hardware.unused_reason and device.kind == "cpu":
+        plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
+    return PlannedRun(plan, model, dataset, info)
+
+
+def get_device(hardware: Hardware, device_id: str | None) -> Device:
+    """Return the device with this id, or the best one. Raise NotFound."""
+    if device_id is None:
+        return hardware.best
+    wanted = "cuda:0" if device_id == "cuda" else device_id
+    for device in hardware.devices:
+        if device.id == wanted:
+            return device
+    raise NotFound("device", device_id=device_id, available=", ".join(device.id for device in hardware.devices))
+
+
+def find_tokenizer_folder(studio: Studio, model_name: str) -> Path | None:
+    """Return the folder of a model whose files are on this machine."""
+    source = find_source(studio, model_name)
+    return Path(source.path) if source is not None and source.ready else None
+
+
+def find_source(studio: Studio, model_name: str) -> ModelSource | None:
+    """Return the copy of a model on this machine, or None; a folder that cannot be used counts as none."""
+    return studio.models.find(model_name) if studio.models.obtainable_offline(model_name) else None
+
+
+def count_available(device: Device) -> int:
+    """Return the bytes that a job will find on `device`: what is free, and what our own engines will have given back.
+
+    The chat worker unloads before a training starts, and jobs run one after the other.
+    """
+    own = _own_engine_bytes()
+    if not own:
+        return device.memory_free_bytes
+    if device.kind == "cuda":
+        return max(device.memory_free_bytes, round(CARD_SHARE * device.memory_total_bytes))
+    return min(device.memory_total_bytes, device.memory_free_bytes + own)
+
+
+def _own_engine_bytes() -> int:
+    """Return the resident memory of the trainers and chat workers that this process started."""
+    total = 0
+    for child in psutil.Process(os.getpid()).children(recursive=True):
+        try:
+            if ENGINE_MODULES & set(child.cmdline()):
+                total += child.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def has_nf4() -> bool:
+    """Return whether the packages that compute with 4-bit weights are installed."""
+    return all(importlib.util.find_spec(package) for package in ("bitsandbytes", "accelerate"))
+
+
+def make_run_plan(
+    model: FoundModel,
+    device: Device,
+    values: dict[str, Resolved],
+    lengths: RowLengths,
+    *,
+    available_bytes: int,
+    train_rows: int,
+    heldout_rows: int,
+) -> Plan:
+    """Return the plan of `model` on `device` as the device is now."""
+    return make_plan(
+        PlanRequest(
+            model_id=model.model_id,
+            model_name=model.entry.display_name,
+            shape=model.shape,
+            vram_required_gb=model.entry.vram_required_gb,
+            device=device,
+            available_bytes=available_bytes,
+            values=values,
+            lengths=lengths,
+            train_rows=train_rows,
+            heldout_rows=heldout_rows,
+            nf4_usable=has_nf4(),
+        )
+    )
