@@ -55,11 +55,14 @@ def find_device(device_id: str) -> torch.device:
 
 
 def use_physical_cores() -> int:
-    """Set torch's threads to the physical cores this process may use; hyper-threads slow matrix products down."""
-    allowed = len(os.sched_getaffinity(0))
-    threads = max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
-    torch.set_num_threads(threads)
-    return threads
+    """Set torch's threads to the physical cores this process may use: hyper-threads slow matrix products down.
+
+    A number that someone set on purpose (OMP_NUM_THREADS) stays. Returns the number of threads.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        allowed = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, min(allowed, psutil.cpu_count(logical=False) or allowed)))
+    return torch.get_num_threads()
 
 
 def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
@@ -90,7 +93,7 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
         model.to(device)
     _switch_dropout_off(model)
     if job.optimization.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     return model.train()
 
 

@@ -131,6 +131,7 @@ def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
     parameters: list[nn.Parameter] = []
     for name in (name for name in modules if name in chosen):
         layer = LoraLayer(chosen[name], lora.rank, lora.alpha / lora.rank, lora.dropout)
+        layer.train(model.training)  # A new module starts in training mode: an answering model would get dropout.
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
         parameters += [layer.lora_A, layer.lora_B]

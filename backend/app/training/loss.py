@@ -92,7 +92,7 @@ def _head(model: nn.Module) -> nn.Linear:
 
 def _head_is_plain(model: nn.Module) -> bool:
     head = model.get_output_embeddings()  # type: ignore[operator]
-    if type(head) is not nn.Linear or head.bias is not None:
+    if type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
         return False
     training = model.training
     model.eval()

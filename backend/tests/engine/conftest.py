@@ -1,0 +1,21 @@
+"""Tiny models, written once per test run."""
+
+import os
+from pathlib import Path
+
+# Before torch is loaded. Matrices of 32 columns gain nothing from threads, and on a busy machine they wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
+
+from tests.engine.tiny import write_gpt2, write_llama  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_gpt2(tmp_path_factory.mktemp("models") / "tiny-gpt2")
