@@ -1,6 +1,7 @@
 """Contracts and rows as the API answers them, with sentences in the reader's language."""
 
 import json
+import math
 from collections.abc import Mapping as MappingABC
 from typing import Any
 
@@ -27,6 +28,7 @@ from app.services.downloads import Download
 from app.services.studio import Studio
 from app.storage.tables import JobRow
 
+BATCH_FACTORS = ("batch_size", "gradient_accumulation_steps")
 SMALLEST_SPLIT = 50
 """Distinct rows below which there is no held-out split."""
 
@@ -124,7 +126,7 @@ def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
         device_name=devices.get(plan.device_id, plan.device_id),
         fits=plan.fits,
         parts=plan.parts,
-        effective_batch_size=resolved["batch_size"].value * resolved["gradient_accumulation_steps"].value,
+        effective_batch_size=math.prod(resolved[name].value for name in BATCH_FACTORS if name in resolved),
         resolved={name: resolved_read(value) for name, value in resolved.items()},
         reasons=notices(plan.reasons),
         warnings=notices(plan.warnings),

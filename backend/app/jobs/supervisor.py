@@ -19,7 +19,7 @@ from app.jobs.autopsy import conclude
 from app.jobs.broker import Broker
 from app.jobs.executors.interface import Executor, Gone
 from app.jobs.executors.local import LocalExecutor
-from app.jobs.ingest import ingest
+from app.jobs.ingest import apply, ingest
 from app.jobs.oom import oom_kills
 from app.storage.db import Database
 from app.storage.job_dir import JobDir, utc_now
@@ -108,9 +108,14 @@ class Supervisor:
                 shutil.rmtree(folder)
             elif folder.name not in known and (folder / "job.json").is_file():
                 self._adopt(JobDir(folder))
-        with self._database.reading() as session:
-            active = Jobs(session).active()
-        for row in active:
+        with self._database.writing() as session:
+            unfinished = Jobs(session).unfinished()
+            for row in unfinished:
+                if not self._job_dir(row.job_id).job_file.is_file():
+                    apply(row, JobFailed(code="internal", key="internal.folder_missing", at=utc_now()))
+        for row in unfinished:
+            if row.status not in ACTIVE:
+                continue
             alive = self.executor.reattach(self._job_dir(row.job_id))
             fate = "lives" if alive else "is gone"
             log.info("Job %s was %s when the last server ended; its trainer %s.", row.job_id, row.status, fate)

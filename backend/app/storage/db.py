@@ -79,11 +79,8 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that sees one state of the database and changes nothing."""
-        with self._readers() as session:
-            try:
-                yield session
-            finally:
-                session.rollback()
+        with self._readers() as session:  # closing rolls back, and leaves what was read readable
+            yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:

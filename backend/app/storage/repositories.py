@@ -67,6 +67,11 @@ class Jobs:
             statement = statement.where(JobRow.device_id == device_id)
         return self.session.scalars(statement).all()
 
+    def unfinished(self) -> Sequence[JobRow]:
+        """Return every job that has not ended, oldest first."""
+        ended = [status for status in JobStatus if status.terminal]
+        return self.session.scalars(select(JobRow).where(JobRow.status.not_in(ended)).order_by(JobRow.number)).all()
+
     def next_queued(self, blocked_devices: set[str]) -> JobRow | None:
         """Return the oldest queued job whose device is free and not in `blocked_devices`, locked."""
         busy = select(JobRow.device_id).where(JobRow.status.in_(ACTIVE))
