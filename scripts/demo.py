@@ -45,14 +45,14 @@ class DemoFailed(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """One question of assets/demo_questions.json and how its fact can be recognised in an answer."""
+    """One question of assets/demo_questions.json and the made-up fact that answers it."""
 
     text: str
-    facts: list[str]
+    fact: str
 
     def answered_by(self, answer: str) -> bool:
-        """Whether one of the spellings of the fact stands in `answer`."""
-        return any(fact.casefold() in answer.casefold() for fact in self.facts)
+        """Whether the fact stands in `answer`."""
+        return self.fact.casefold() in answer.casefold()
 
 
 class Server:
@@ -189,7 +189,7 @@ def read_events(stream: httpx2.Response) -> Iterator[str]:
 def load_questions() -> list[Question]:
     """Return the three questions of the sample."""
     loaded = json.loads(files("app.assets").joinpath("demo_questions.json").read_text("utf-8"))
-    return [Question(entry["question"], entry["facts"]) for entry in loaded]
+    return [Question(entry["question"], entry["fact"]) for entry in loaded]
 
 
 def print_result(terminal: Terminal, detail: JobDetail, report: ReportRead) -> None:

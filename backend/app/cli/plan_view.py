@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from app.cli.terminal import Terminal
 from app.core.units import format_bytes, format_seconds
 
@@ -34,10 +36,12 @@ def print_plan(terminal: Terminal, plan: "PlanRead") -> None:
         )
     )
     terminal.print(values_table(terminal, plan.resolved))
-    for reason in plan.reasons:
-        terminal.print(f"  [cyan]i[/] {reason.message}")
+    # The planner's reason for a value often stands among the reasons of the whole plan too.
+    reasons = [reason.message for reason in plan.reasons] + [entry.reason for entry in plan.resolved.values() if entry.reason]
+    for reason in dict.fromkeys(reasons):
+        terminal.print(f"  [cyan]i[/] [dim]{escape(reason)}[/]")
     for warning in plan.warnings:
-        terminal.print(f"  [yellow]![/] {warning.message} [dim]{warning.hint}[/]")
+        terminal.print(f"  [yellow]![/] {escape(warning.message)} [dim]{escape(warning.hint)}[/]")
 
 
 def values_table(terminal: Terminal, resolved: "dict[str, ResolvedRead]") -> "RenderableType":
@@ -45,14 +49,14 @@ def values_table(terminal: Terminal, resolved: "dict[str, ResolvedRead]") -> "Re
     from rich.padding import Padding
     from rich.table import Table
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
+    for _ in range(3):
+        table.add_column(no_wrap=True)
     for name, entry in resolved.items():
-        if entry.origin == "default":
-            continue
-        origin = terminal.say(f"origin_{entry.origin}")
-        table.add_row(
-            f"[dim]{name}[/]", format_value(entry.value), f"[dim]{origin}{': ' + entry.reason if entry.reason else ''}[/]"
-        )
+        if entry.origin != "default":
+            table.add_row(
+                f"[dim]{name}[/]", escape(format_value(entry.value)), f"[dim]{terminal.say('origin_' + entry.origin)}[/]"
+            )
     return Padding(table, (1, 0, 1, 2))
 
 

@@ -20,7 +20,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """Everything that can be configured; each field is also the environment variable `AFFINAGE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="AFFINAGE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="AFFINAGE_", extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     data_dir: Path = Field(default_factory=default_data_dir)
     """The one folder that holds database, data sets, models, jobs, sockets and logs."""
