@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from app.api import page
 from app.api.errors import install_error_handlers
-from app.api.responses import problems
+from app.api.responses import correct_error_types, problems
 from app.api.routes import chat, datasets, jobs, models, plans, system
 from app.api.security import LocalOnly
 from app.core.errors import Conflict, Forbidden
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             studio.close()
 
-    app = FastAPI(
+    app = Application(
         title="Affinage",
         version=versions()["affinage"],
         summary="Self-hosted studio for fine-tuning language models.",
@@ -57,6 +58,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(routes.router)
     app.include_router(page.router)
     return app
+
+
+class Application(FastAPI):
+    """FastAPI with one correction to its OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = correct_error_types(super().openapi())
+        return self.openapi_schema
 
 
 def operation_id(route: APIRoute) -> str:

@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from app.api import page
 from app.api.schemas.errors import ErrorBody
 from app.api.wording import error_content
 from app.core.errors import AffinageError, Forbidden, NotFound, TooLarge, Unsupported
@@ -63,7 +64,8 @@ def install_error_handlers(app: FastAPI) -> None:
         language = request_language(request)
         headers = dict(problem.headers or {})
         match problem.status_code:
-            case 404:
+            case 404 | 405 if problem.status_code == 404 or request.scope.get("endpoint") is page.show_page:
+                # the page's catch-all knows every address for GET: for other methods it means that there is none
                 return error_response(NotFound("route", path=request.url.path), language, headers)
             case 405:
                 return error_response(NotAllowedHere(path=request.url.path, method=request.method), language, headers)

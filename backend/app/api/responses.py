@@ -23,4 +23,14 @@ def problems(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorBody, "description": _MEANING[code]} for code in status_codes}
 
 
+def correct_error_types(document: dict[str, Any]) -> dict[str, Any]:
+    """Say that errors are JSON everywhere: FastAPI gives those of an event stream the stream's own media type."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if int(status) >= 400 and "text/event-stream" in answer.get("content", {}):
+                    answer["content"] = {"application/json": answer["content"].pop("text/event-stream")}
+    return document
+
+
 NOT_FOUND = problems(404)

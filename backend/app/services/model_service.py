@@ -7,15 +7,21 @@ from app.services.studio import Studio
 from app.storage.model_store import is_folder_id
 
 
+def hub_name(model_id: str) -> str:
+    """Return where the weights of a model come from: a catalogue entry may stand under another id than its weights."""
+    entry = MODEL_CONFIGS.get(model_id)
+    return entry.name if entry else model_id
+
+
 def start_download(studio: Studio, model_id: str) -> Download:
     """Bring the weights of a model here in the background; at once `done` when they are here already.
 
     Raise NotFound, HubUnreachable, ModelUnavailable or Forbidden before anything starts.
     """
-    running = studio.downloads.find(model_id)
+    running = studio.downloads.find(hub_name(model_id))
     if running is not None and running.state == "running":
         return running
-    source = studio.models.resolve(model_id)
+    source = studio.models.resolve(hub_name(model_id))
     if source.ready or source.kind != "hub":
         return Download(model_id, "done")
     return studio.downloads.start(source)
@@ -23,10 +29,10 @@ def start_download(studio: Studio, model_id: str) -> Download:
 
 def get_download(studio: Studio, model_id: str) -> Download:
     """Say how far a download has come. Raise NotFound for a model that is neither listed nor here."""
-    known = studio.downloads.find(model_id)
+    known = studio.downloads.find(hub_name(model_id))
     if known is not None and known.state == "running":
         return known
-    if studio.models.obtainable_offline(model_id):
+    if studio.models.obtainable_offline(hub_name(model_id)):
         return Download(model_id, "done")
     if known is not None:
         return known

@@ -1,10 +1,12 @@
 """The catalogue and the weights on this machine."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 
 from app.api.deps import LanguageDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.models import ModelList
+from app.api.schemas.models import ModelList, ModelRead
 from app.api.schemas.system import DownloadRead
 from app.api.wording import download_read
 from app.services import model_service, planning_service
@@ -15,7 +17,8 @@ router = APIRouter(prefix="/api/models", tags=["models"])
 @router.get("/available")
 def list_available_models(studio: StudioDep, language: LanguageDep) -> ModelList:
     """List the catalogue with what each model means on this machine."""
-    return planning_service.available(studio, language)
+    entries = planning_service.available(studio, language)
+    return ModelList(models=[ModelRead.model_validate(asdict(entry)) for entry in entries])
 
 
 @router.post("/{model_id:path}/download", status_code=202, responses=problems(404, 409, 503))
