@@ -1,0 +1,49 @@
+/** Jobs: list, read, start, cancel, curves, report. */
+import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { get, post } from "@/api/client";
+import { hasEnded } from "@/lib/progress";
+import type { Job, JobDetail, JobLog, MetricPoints, Report, StartedJob, StartFinetuningRequest } from "@/types/api";
+
+/** Enough for a sharp curve on a wide screen. */
+const CURVE_POINTS = 800;
+const BUSY_MS = 4_000;
+const IDLE_MS = 20_000;
+
+export const jobPath = (id: string): string => `/api/jobs/${encodeURIComponent(id)}`;
+
+export const jobsQuery = queryOptions({
+  queryKey: ["jobs"],
+  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>("/api/jobs", signal)).jobs,
+  refetchInterval: (query) => (query.state.data?.some((job) => !hasEnded(job.status)) ? BUSY_MS : IDLE_MS),
+});
+
+export const jobQuery = (id: string) =>
+  queryOptions({ queryKey: ["jobs", id], queryFn: ({ signal }) => get<JobDetail>(jobPath(id), signal) });
+
+export const metricQuery = (id: string, name: string) =>
+  queryOptions({
+    queryKey: ["jobs", id, "metrics", name],
+    queryFn: ({ signal }) => get<MetricPoints>(`${jobPath(id)}/metrics?name=${name}&points=${CURVE_POINTS}`, signal),
+  });
+
+export const reportQuery = (id: string) =>
+  queryOptions({ queryKey: ["jobs", id, "report"], queryFn: ({ signal }) => get<Report>(`${jobPath(id)}/report`, signal) });
+
+export const logQuery = (id: string) =>
+  queryOptions({ queryKey: ["jobs", id, "logs"], queryFn: ({ signal }) => get<JobLog>(`${jobPath(id)}/logs`, signal) });
+
+export function useStartJob() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (request: StartFinetuningRequest) => post<StartedJob>("/api/start-finetuning", request),
+    onSuccess: () => client.invalidateQueries({ queryKey: jobsQuery.queryKey, exact: true }),
+  });
+}
+
+export function useCancelJob(id: string) {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => post<unknown>(`${jobPath(id)}/cancel`),
+    onSettled: () => client.invalidateQueries({ queryKey: ["jobs"] }),
+  });
+}

@@ -1,0 +1,144 @@
+import {
+  createRootRoute,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+  type ErrorComponentProps,
+  type RouterHistory,
+} from "@tanstack/react-router";
+import { AppFrame } from "@/components/AppFrame";
+import { Callout } from "@/components/Callout";
+import { useMessages } from "@/hooks/useMessages";
+import { NotFound } from "@/pages/NotFound";
+
+const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined);
+
+function Crash({ error }: ErrorComponentProps) {
+  const { t } = useMessages();
+  return (
+    <Callout tone="bad" role="alert" title={t.errors.unexpected}>
+      <p>{t.errors.unexpectedHint}</p>
+      <p>{error.message}</p>
+    </Callout>
+  );
+}
+
+const root = createRootRoute({
+  component: () => (
+    <AppFrame>
+      <Outlet />
+    </AppFrame>
+  ),
+  notFoundComponent: NotFound,
+  errorComponent: Crash,
+});
+
+const home = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/upload", search: {} });
+  },
+});
+
+interface DatasetSearch {
+  dataset?: string | undefined;
+}
+interface TrainingSearch extends DatasetSearch {
+  model?: string | undefined;
+}
+interface JobSearch {
+  job?: string | undefined;
+}
+
+// lazyRouteComponent wants components without props; each wrapper reads the address for its page.
+const upload = createRoute({
+  getParentRoute: () => root,
+  path: "/upload",
+  validateSearch: (search: Record<string, unknown>): DatasetSearch => ({ dataset: text(search.dataset) }),
+  component: function UploadRoute() {
+    return <Pages.Upload datasetId={upload.useSearch().dataset} />;
+  },
+});
+
+const training = createRoute({
+  getParentRoute: () => root,
+  path: "/training",
+  validateSearch: (search: Record<string, unknown>): TrainingSearch => ({
+    dataset: text(search.dataset),
+    model: text(search.model),
+  }),
+  component: function TrainingRoute() {
+    const { dataset, model } = training.useSearch();
+    return <Pages.TrainingConfig datasetId={dataset} modelName={model} />;
+  },
+});
+
+const dashboard = createRoute({
+  getParentRoute: () => root,
+  path: "/dashboard",
+  validateSearch: (search: Record<string, unknown>): JobSearch => ({ job: text(search.job) }),
+  component: function DashboardRoute() {
+    return <Pages.Dashboard jobId={dashboard.useSearch().job} />;
+  },
+});
+
+const job = createRoute({
+  getParentRoute: () => root,
+  path: "/jobs/$jobId",
+  component: function JobRoute() {
+    return <Pages.JobDetail jobId={job.useParams().jobId} />;
+  },
+});
+
+const playground = createRoute({
+  getParentRoute: () => root,
+  path: "/playground",
+  validateSearch: (search: Record<string, unknown>): JobSearch => ({ job: text(search.job) }),
+  component: function PlaygroundRoute() {
+    return <Pages.Playground jobId={playground.useSearch().job} />;
+  },
+});
+
+const models = createRoute({
+  getParentRoute: () => root,
+  path: "/models",
+  component: function ModelsRoute() {
+    return <Pages.Models />;
+  },
+});
+
+const dataset = createRoute({
+  getParentRoute: () => root,
+  path: "/datasets/$datasetId",
+  component: function DatasetRoute() {
+    return <Pages.DatasetDetail datasetId={dataset.useParams().datasetId} />;
+  },
+});
+
+/** Each page is a chunk of its own, fetched when its address is opened or its link is pointed at. */
+const Pages = {
+  Upload: lazyRouteComponent(() => import("@/pages/Upload"), "Upload"),
+  TrainingConfig: lazyRouteComponent(() => import("@/pages/TrainingConfig"), "TrainingConfig"),
+  Dashboard: lazyRouteComponent(() => import("@/pages/Dashboard"), "Dashboard"),
+  JobDetail: lazyRouteComponent(() => import("@/pages/JobDetail"), "JobDetail"),
+  Playground: lazyRouteComponent(() => import("@/pages/Playground"), "Playground"),
+  Models: lazyRouteComponent(() => import("@/pages/Models"), "Models"),
+  DatasetDetail: lazyRouteComponent(() => import("@/pages/DatasetDetail"), "DatasetDetail"),
+};
+
+export function createAppRouter(history?: RouterHistory) {
+  return createRouter({
+    routeTree: root.addChildren([home, upload, training, dashboard, job, playground, models, dataset]),
+    scrollRestoration: true,
+    ...(history && { history }),
+  });
+}
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: ReturnType<typeof createAppRouter>;
+  }
+}

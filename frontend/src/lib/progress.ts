@@ -1,0 +1,47 @@
+/** Applies a live event to what the server answered last: the same projection as the server's, so that both agree. */
+import type { Job, JobEvent, JobProgress, JobStatus } from "@/types/api";
+
+const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
+const CANCELLABLE: readonly JobStatus[] = ["queued", "starting", "running", "pausing", "paused"];
+
+export const hasEnded = (status: JobStatus): boolean => ENDED.includes(status);
+export const canCancel = (status: JobStatus): boolean => CANCELLABLE.includes(status);
+
+function progressAfter(progress: JobProgress, event: JobEvent): JobProgress {
+  switch (event.kind) {
+    case "phase_started":
+      return { ...progress, phase: event.phase };
+    case "download_progressed":
+      return { ...progress, download_done_bytes: event.done_bytes, download_total_bytes: event.total_bytes };
+    case "step_logged":
+      return {
+        ...progress,
+        step: event.step,
+        total_steps: event.total_steps,
+        fraction: event.total_steps > 0 ? event.step / event.total_steps : 0,
+        epoch: event.epoch,
+        loss: event.loss,
+        learning_rate: event.learning_rate,
+        tokens: event.tokens,
+        tokens_per_second: event.tokens_per_second,
+        peak_bytes: event.peak_bytes,
+        eta_seconds: event.eta_seconds,
+      };
+    case "eval_logged":
+      return {
+        ...progress,
+        heldout_loss: event.loss,
+        heldout_loss_before: event.step === 0 ? event.loss : progress.heldout_loss_before,
+      };
+    default:
+      return progress;
+  }
+}
+
+/** The job after `event`. An event that was already counted changes nothing. */
+export function applyEvent<T extends Job>(job: T, event: JobEvent): T {
+  const seq = event.seq ?? 0;
+  if (seq <= job.last_seq) return job;
+  const status = event.kind === "status_changed" ? event.status : event.kind === "job_failed" ? "failed" : job.status;
+  return { ...job, status, last_seq: seq, progress: progressAfter(job.progress, event) };
+}

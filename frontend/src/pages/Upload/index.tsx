@@ -1,0 +1,102 @@
+import { Button, Group, Skeleton, Stack, Text } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { datasetsQuery, useUploadDataset } from "@/api/datasets";
+import { Callout } from "@/components/Callout";
+import { DatasetOverview } from "@/components/DatasetOverview";
+import { EmptyState } from "@/components/EmptyState";
+import { ErrorNotice } from "@/components/ErrorNotice";
+import { FileDrop } from "@/components/FileDrop";
+import { FlowSteps } from "@/components/FlowSteps";
+import { Icon } from "@/components/Icon";
+import { PageHeader } from "@/components/PageHeader";
+import { Panel } from "@/components/Panel";
+import { useDocumentTitle } from "@/hooks/useDocumentTitle";
+import { useMessages } from "@/hooks/useMessages";
+import { DatasetTable } from "./DatasetTable";
+import { FormatExamples } from "./FormatExamples";
+
+/** Step 1: a file comes in, and the reader sees what was understood before going on. */
+export function Upload({ datasetId }: { datasetId: string | undefined }) {
+  const { t } = useMessages();
+  const navigate = useNavigate();
+  const datasets = useQuery(datasetsQuery);
+  const upload = useUploadDataset();
+  const [sending, setSending] = useState<{ name: string; share: number }>();
+  const [refused, setRefused] = useState(false);
+  useDocumentTitle(t.upload.title);
+
+  const shown = datasetId === undefined ? undefined : datasets.data?.find(({ dataset_id }) => dataset_id === datasetId);
+  const earlier = datasets.data?.filter(({ dataset_id }) => dataset_id !== datasetId) ?? [];
+
+  const take = (file: File): void => {
+    setRefused(false);
+    setSending({ name: file.name, share: 0 });
+    upload.mutate(
+      { file, onProgress: (share) => setSending({ name: file.name, share }) },
+      {
+        onSuccess: (dataset) => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id } }),
+        onSettled: () => setSending(undefined),
+      },
+    );
+  };
+
+  return (
+    <>
+      <FlowSteps current="data" />
+      <PageHeader
+        title={t.upload.title}
+        lead={t.upload.lead}
+        action={
+          shown && (
+            <Button
+              size="md"
+              rightSection={<Icon name="arrow" />}
+              renderRoot={(props) => <Link to="/training" search={{ dataset: shown.dataset_id }} {...props} />}
+            >
+              {t.upload.configure}
+            </Button>
+          )
+        }
+      />
+      <Stack gap="md">
+        {upload.error && <ErrorNotice error={upload.error} />}
+        {refused && (
+          <Callout tone="warn" role="alert">
+            {t.upload.wrongType}
+          </Callout>
+        )}
+        {shown && !sending ? (
+          <>
+            <DatasetOverview key={shown.content_hash} dataset={shown} />
+            <Group justify="space-between">
+              <Button variant="default" renderRoot={(props) => <Link to="/upload" search={{}} {...props} />}>
+                {t.upload.another}
+              </Button>
+              <Button
+                size="md"
+                rightSection={<Icon name="arrow" />}
+                renderRoot={(props) => <Link to="/training" search={{ dataset: shown.dataset_id }} {...props} />}
+              >
+                {t.upload.configure}
+              </Button>
+            </Group>
+          </>
+        ) : (
+          <>
+            <FileDrop onFile={take} onRefused={() => setRefused(true)} sending={sending} />
+            <FormatExamples />
+          </>
+        )}
+        <Panel title={t.upload.earlier}>
+          {datasets.error && !datasets.data && <ErrorNotice error={datasets.error} onRetry={() => void datasets.refetch()} />}
+          {datasets.isPending && <Skeleton height={80} radius="md" aria-label={t.app.loading} />}
+          {datasets.data?.length === 0 && <EmptyState icon="file" title={t.upload.none} hint={t.upload.noneHint} />}
+          {earlier.length > 0 && <DatasetTable datasets={earlier} />}
+          {datasets.data && datasets.data.length > 0 && earlier.length === 0 && <Text c="dimmed">{t.common.none}</Text>}
+        </Panel>
+      </Stack>
+    </>
+  );
+}

@@ -1,0 +1,76 @@
+/** Names for the server's types. Everything here rests on api.gen.ts, so a renamed field breaks the build, not a user. */
+import type { components } from "@/types/api.gen";
+
+type Schemas = components["schemas"];
+
+export type Model = Schemas["ModelRead"];
+export type Dataset = Schemas["DatasetRead"];
+export type DatasetRow = Schemas["RowRead"];
+export type RowPage = Schemas["RowPage"];
+export type ColumnMapping = Schemas["Mapping"];
+export type Problem = Schemas["ProblemRead"];
+export type Message = Schemas["Message"];
+export type Plan = Schemas["PlanRead"];
+export type MemoryParts = Schemas["MemoryParts"];
+export type ResolvedValue = Schemas["ResolvedRead"];
+export type Notice = Schemas["NoticeRead"];
+export type Job = Schemas["JobRead"];
+export type JobDetail = Schemas["JobDetail"];
+export type JobStatus = Schemas["JobStatus"];
+export type JobProgress = Schemas["Progress"];
+export type JobError = Schemas["ErrorRead"];
+export type JobEvent = Schemas[
+  | "StatusChanged"
+  | "JobFailed"
+  | "PhaseStarted"
+  | "DownloadProgressed"
+  | "StepLogged"
+  | "EvalLogged"
+  | "CheckpointSaved"
+  | "Noted"];
+export type StartedJob = Schemas["StartedRead"];
+export type MetricPoints = Schemas["MetricPoints"];
+export type Report = Schemas["ReportRead"];
+export type ChatRequest = Schemas["ChatRequest"];
+export type ChatDelta = Schemas["ChatDeltaRead"];
+export type JobLog = Schemas["LogRead"];
+export type Hardware = Schemas["HardwareRead"];
+export type Device = Schemas["Device"];
+export type Health = Schemas["Health"];
+export type ErrorContent = Schemas["ErrorContent"];
+export type Verdict = Plan["verdict"];
+
+/** What an expert may set besides the specification's fields; absent = automatic. */
+type FurtherOptions = Pick<
+  Schemas["StartFinetuningRequest"],
+  | "name"
+  | "device_id"
+  | "gradient_accumulation_steps"
+  | "long_rows"
+  | "lora_rank"
+  | "lora_alpha"
+  | "lora_dropout"
+  | "target_modules"
+  | "weight_decay"
+  | "warmup_ratio"
+  | "lr_scheduler"
+  | "max_grad_norm"
+  | "dtype"
+  | "quantization"
+  | "gradient_checkpointing"
+  | "seed"
+>;
+
+/** Body of POST /api/start-finetuning. The six fields are the specification's; see `Checked` for the tie to the server. */
+export interface StartFinetuningRequest extends FurtherOptions {
+  dataset_id: string;
+  model_name: string;
+  learning_rate?: number;  // Optional - uses model default
+  num_epochs?: number;
+  batch_size?: number;     // Optional - uses model default
+  max_length?: number;     // Optional - uses model default
+}
+
+/** Fails to compile when the specification's fields no longer fit the server's body. */
+type MustExtend<Part extends Whole, Whole> = Part;
+export type Checked = MustExtend<StartFinetuningRequest, Schemas["StartFinetuningRequest"]>;
