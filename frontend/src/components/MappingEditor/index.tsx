@@ -1,0 +1,73 @@
+import { Button, Group, NativeSelect, Stack } from "@mantine/core";
+import { useState, type FormEvent } from "react";
+import { useRemapDataset } from "@/api/datasets";
+import { ErrorNotice } from "@/components/ErrorNotice";
+import { useMessages } from "@/hooks/useMessages";
+import type { ColumnMapping, Dataset } from "@/types/api";
+import classes from "./MappingEditor.module.css";
+
+type Shape = ColumnMapping["shape"];
+type Part = Exclude<keyof ColumnMapping, "shape">;
+
+/** Which parts a shape has; the server checks the same. */
+const PARTS: Record<Shape, readonly Part[]> = {
+  alpaca: ["instruction", "input", "output", "system"],
+  prompt_completion: ["instruction", "output", "system"],
+  question_answer: ["instruction", "input", "output", "system"],
+  messages: ["messages", "system"],
+  sharegpt: ["messages", "system"],
+  text: ["text"],
+};
+const SHAPES = Object.keys(PARTS) as Shape[];
+
+/** Shows which column plays which part, and lets a person correct it. */
+export function MappingEditor({ dataset }: { dataset: Dataset }) {
+  const { t } = useMessages();
+  const remap = useRemapDataset(dataset.dataset_id);
+  const [draft, setDraft] = useState<ColumnMapping>(dataset.mapping);
+  const parts = PARTS[draft.shape];
+  const changed =
+    draft.shape !== dataset.mapping.shape || parts.some((part) => (draft[part] ?? null) !== (dataset.mapping[part] ?? null));
+
+  const apply = (event: FormEvent): void => {
+    event.preventDefault();
+    const mapping: ColumnMapping = { shape: draft.shape };
+    for (const part of parts) mapping[part] = draft[part] ?? null;
+    remap.mutate(mapping);
+  };
+
+  return (
+    <form onSubmit={apply}>
+      <Stack gap="md">
+        <div className={classes.grid}>
+          <NativeSelect
+            label={t.mapping.shape}
+            value={draft.shape}
+            onChange={(event) => setDraft({ ...draft, shape: event.currentTarget.value as Shape })}
+            data={SHAPES.map((shape) => ({ value: shape, label: t.dataset.shapes[shape] }))}
+          />
+          {parts.map((part) => (
+            <NativeSelect
+              key={part}
+              label={t.mapping[part]}
+              value={draft[part] ?? ""}
+              onChange={(event) => setDraft({ ...draft, [part]: event.currentTarget.value || null })}
+              data={[{ value: "", label: t.mapping.unused }, ...dataset.columns.map((column) => ({ value: column, label: column }))]}
+            />
+          ))}
+        </div>
+        {changed && (
+          <Group gap="xs">
+            <Button type="submit" size="sm" loading={remap.isPending}>
+              {t.mapping.apply}
+            </Button>
+            <Button size="sm" variant="default" onClick={() => setDraft(dataset.mapping)}>
+              {t.common.cancel}
+            </Button>
+          </Group>
+        )}
+        {remap.error && <ErrorNotice error={remap.error} />}
+      </Stack>
+    </form>
+  );
+}
