@@ -20,7 +20,7 @@ function Crash({ error }: ErrorComponentProps) {
   return (
     <Callout tone="bad" role="alert" title={t.errors.unexpected}>
       <p>{t.errors.unexpectedHint}</p>
-      <p>{error.message}</p>
+      <p>{String(error)}</p>
     </Callout>
   );
 }

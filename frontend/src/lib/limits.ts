@@ -19,7 +19,7 @@ export type LimitProblem =
   | { kind: "above"; bound: number }
   | { kind: "below"; bound: number };
 
-export const boundsOf = (name: OptionName): Bounds => startLimits[name];
+export const boundsOf = (name: OptionName): Bounds => startLimits[name] as Bounds;
 
 /** What is wrong with `value` for the option `name`; undefined when nothing is. */
 export function findLimitProblem(name: OptionName, value: number): LimitProblem | undefined {

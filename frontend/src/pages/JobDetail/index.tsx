@@ -7,7 +7,8 @@ import { ConfigTable } from "@/components/ConfigTable";
 import { JobMonitor } from "@/components/JobMonitor";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
-import { NoticeList, PlanSummary } from "@/components/PlanSummary";
+import { PlanSummary } from "@/components/PlanSummary";
+import { NoticeList } from "@/components/PlanSummary/NoticeList";
 import { useMessages } from "@/hooks/useMessages";
 import { JobLog } from "./JobLog";
 

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { ADVANCED, type AdvancedText } from "@/components/AdvancedOptions";
+import { ADVANCED, type AdvancedText } from "@/components/AdvancedOptions/advanced";
 import { findLimitProblem, readNumber } from "@/lib/limits";
 import type { StartFinetuningRequest } from "@/types/api";
 

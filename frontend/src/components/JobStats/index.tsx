@@ -1,0 +1,39 @@
+import { Facts, type Fact } from "@/components/Facts";
+import { useMessages } from "@/hooks/useMessages";
+import { useNow } from "@/hooks/useNow";
+import { hasEnded } from "@/lib/progress";
+import type { Job } from "@/types/api";
+
+const LOSS_DIGITS = 3;
+
+/** The numbers of a run: where it stands, how well it learns, what it costs. */
+export function JobStats({ job }: { job: Job }) {
+  const { t, format } = useMessages();
+  const { progress: p } = job;
+  const ended = hasEnded(job.status);
+  const now = useNow(!ended && job.started_at !== null);
+  const facts: Fact[] = [];
+  const add = (label: string, value: string | null, hint?: string): void => {
+    if (value !== null) facts.push({ label, value, hint });
+  };
+  const loss = (value: number | null): string | null => (value === null ? null : format.number(value, LOSS_DIGITS));
+
+  if (p.total_steps > 0) add(t.jobs.step, t.common.of(format.number(p.step), format.number(p.total_steps)));
+  if (p.epoch !== null) add(t.jobs.epoch, format.number(p.epoch, 1));
+  add(t.jobs.loss, loss(p.loss));
+  const before = loss(p.heldout_loss_before);
+  add(t.jobs.heldout, loss(p.heldout_loss), before === null ? undefined : t.jobs.heldoutBefore(before));
+  if (!ended && p.learning_rate !== null) add(t.jobs.rate, format.small(p.learning_rate));
+  if (p.tokens_per_second !== null) {
+    const seen = p.tokens === null ? undefined : `${t.jobs.tokens}: ${format.compact(p.tokens)}`;
+    add(t.jobs.speed, t.jobs.speedValue(format.number(p.tokens_per_second)), seen);
+  }
+  if (p.peak_bytes !== null) add(t.jobs.peak, format.bytes(p.peak_bytes));
+  if (job.started_at !== null) {
+    const end = job.finished_at === null ? now : Date.parse(job.finished_at);
+    add(t.jobs.elapsed, format.duration((end - Date.parse(job.started_at)) / 1000));
+  }
+  if (!ended && p.eta_seconds !== null) add(t.jobs.eta, t.jobs.about(format.duration(p.eta_seconds)));
+
+  return facts.length > 0 ? <Facts large facts={facts} /> : null;
+}
