@@ -153,8 +153,8 @@ def models_page() -> str:
     ]
     headings = ["id", "name", "memory", "quality", "speed", "batch", "rate", "length", "rank / alpha", "licence", "good for"]
     intro = (
-        "The entries of `MODEL_CONFIGS` in `backend/app/services/finetuning_service.py`. Memory is GPU memory for the entry's own "
-        "values, `batch` is rows per micro-batch × accumulation. [Add one of your own](../how-to/add-a-model.md).\n\n"
+        "The entries of `MODEL_CONFIGS` in `backend/app/services/finetuning_service.py`. Memory is GPU memory for the entry's "
+        "own values, `batch` is rows per micro-batch × accumulation. [Add one of your own](../how-to/add-a-model.md).\n\n"
     )
     return "# Models\n\n" + intro + table(headings, rows)
 

@@ -45,6 +45,24 @@ def import_path(studio: "Studio", file: Path, name: str | None, terminal: Termin
     return dataset_read(info, terminal.language)
 
 
+def find_twin(studio: "Studio", imported: "DatasetRead", terminal: Terminal) -> "DatasetRead":
+    """Return the same file's earlier import and drop this one; the new one when there is none.
+
+    Planning a file twice and then training on it must leave one data set, not three.
+    """
+    from app.api.wording import dataset_read
+    from app.services import dataset_service
+
+    with studio.database.reading() as session:
+        found = [dataset_read(info, terminal.language) for info in dataset_service.list_datasets(studio, session)]
+    for known in found:
+        same = (known.name, known.content_hash, known.mapping) == (imported.name, imported.content_hash, imported.mapping)
+        if same and known.dataset_id != imported.dataset_id:
+            dataset_service.delete_dataset(studio, imported.dataset_id)
+            return known
+    return imported
+
+
 @app.command("list")
 def list_datasets(context: typer.Context, _json: JsonFlag = False) -> None:
     """List data sets, newest first."""

@@ -96,9 +96,9 @@ def build_request(
     file = Path(dataset).expanduser()
     if not file.is_file():
         return request
-    from app.cli.datasets import import_path, print_dataset
+    from app.cli.datasets import find_twin, import_path, print_dataset
 
-    imported = import_path(studio, file, None, terminal)
+    imported = find_twin(studio, import_path(studio, file, None, terminal), terminal)
     if not terminal.as_json:
         print_dataset(terminal, imported)
         terminal.print()
@@ -107,10 +107,9 @@ def build_request(
 
 def preselected(studio: "Studio", terminal: Terminal) -> str:
     """Return the model that the page would choose at first."""
-    from app.api.wording import model_list
-    from app.services import model_service
+    from app.services import planning_service
 
-    entries = model_list(studio, model_service.available(studio), terminal.language).models
+    entries = planning_service.available(studio, terminal.language)
     return next((entry.id for entry in entries if entry.preselected), entries[0].id)
 
 

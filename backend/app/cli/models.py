@@ -1,6 +1,6 @@
 """`affinage models`: the catalogue, with what each model means on this machine."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -8,39 +8,44 @@ from app.cli.flags import JsonFlag
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from app.api.schemas.models import ModelRead
+    from app.services.planning_service import AvailableModel
 
 FIT_STYLES = {"fits": "green", "tight": "yellow", "does_not_fit": "red"}
+WIDE_COLUMNS = 110
+"""From this width on, the display name stands beside the id."""
 WEIGHT_STYLES = {"ready": "green", "downloadable": "default", "unreachable": "dim"}
 
 
 def models(context: typer.Context, _json: JsonFlag = False) -> None:
     """List the models, their memory, and which are ready to train."""
     terminal: Terminal = context.obj
-    from app.api.wording import model_list
+    from dataclasses import asdict
+
+    from app.api.schemas.models import ModelList
     from app.core.settings import Settings
-    from app.services import model_service
+    from app.services import planning_service
     from app.services.studio import open_studio
 
-    studio = open_studio(Settings())
-    answer = model_list(studio, model_service.available(studio), terminal.language)
+    found = planning_service.available(open_studio(Settings()), terminal.language)
     if terminal.as_json:
-        terminal.document(answer)
-        return
-    print_catalogue(terminal, answer.models)
+        terminal.document(ModelList.model_validate({"models": [asdict(entry) for entry in found]}))
+    else:
+        print_catalogue(terminal, found)
 
 
-def print_catalogue(terminal: Terminal, entries: "list[ModelRead]") -> None:
+def print_catalogue(terminal: Terminal, entries: "list[AvailableModel]") -> None:
     """Print one line per model; the one that would be preselected is marked."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    wide = terminal.console.width >= WIDE_COLUMNS
     for heading in ("model", "memory", "quality", "speed", "weights", "fit"):
-        table.add_column(terminal.say(f"column_{heading}"), justify="right" if heading == "memory" else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if heading == "memory" else "left"
+        table.add_column(terminal.say(f"column_{heading}"), justify=justify, no_wrap=True)
     for entry in entries:
         mark = "[bold cyan]▸[/] " if entry.preselected else "  "
         table.add_row(
-            f"{mark}{entry.name}\n  [dim]{entry.id}[/]",
+            f"{mark}{entry.id}" + (f"  [dim]{entry.name}[/]" if wide else ""),
             f"{entry.vram_required_gb:.1f} GB",
             stars(entry.quality_rating),
             stars(entry.speed_rating),
@@ -56,4 +61,4 @@ def print_catalogue(terminal: Terminal, entries: "list[ModelRead]") -> None:
 
 def stars(count: int) -> str:
     """Return a rating of one to five as stars."""
-    return f"[yellow]{'★' * count}[/][dim]{'☆' * (5 - count)}[/]"
+    return f"[yellow]{'★' * count}[/]"

@@ -50,14 +50,14 @@ def values_table(terminal: Terminal, resolved: "dict[str, ResolvedRead]") -> "Re
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 3, 0, 0), pad_edge=False)
-    for _ in range(3):
-        table.add_column(no_wrap=True)
+    for no_wrap in (True, False, True):
+        table.add_column(no_wrap=no_wrap, overflow="fold")
     for name, entry in resolved.items():
         if entry.origin != "default":
             table.add_row(
                 f"[dim]{name}[/]", escape(format_value(entry.value)), f"[dim]{terminal.say('origin_' + entry.origin)}[/]"
             )
-    return Padding(table, (1, 0, 1, 2))
+    return Padding(table, (1, 0, 1, 2), expand=False)
 
 
 def format_value(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ def language_of(environment: Mapping[str, str]) -> Language:
     return pick_language(next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), None))
 
 
+PIPE_COLUMNS = 160
+
+
 class Terminal:
     """One run of the command line: its language and whether it speaks to a person or to a program."""
 
@@ -32,7 +36,8 @@ class Terminal:
         """Where people read; plain text without a terminal."""
         from rich.console import Console
 
-        return Console(highlight=False)
+        # Without a terminal nobody's screen is 80 columns wide: tables in a file or a pipe must not be cut.
+        return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
     @cached_property
     def errors(self) -> "Console":
