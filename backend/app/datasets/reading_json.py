@@ -147,13 +147,16 @@ class _Window:
         """Drop what was read, fetch at least as much again as is waiting; False at the end of the file."""
         if self._ended:
             return False
-        done, waiting = self._buffer[: self._position], self._buffer[self._position :]
-        if len(waiting) > MAX_ROW_CHARACTERS:
+        waiting = len(self._buffer) - self._position
+        if waiting > MAX_ROW_CHARACTERS:
             return False
-        self._line, self._column = _move(done, self._line, self._column)
-        more = self._file.read(max(_CHUNK_CHARACTERS, len(waiting)))
-        self._buffer, self._position, self._ended = waiting + more, 0, not more
-        return bool(more)
+        more = self._file.read(max(_CHUNK_CHARACTERS, waiting))
+        if not more:
+            self._ended = True
+            return False
+        self._line, self._column = _move(self._buffer[: self._position], self._line, self._column)
+        self._buffer, self._position = self._buffer[self._position :] + more, 0
+        return True
 
 
 def _move(text: str, line: int, column: int) -> tuple[int, int]:

@@ -15,6 +15,17 @@ from app.core.errors import ModelUnavailable
 VOCABULARY_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """Byte-level BPE in two files: transformers' names, then OpenAI's own for GPT-2."""
 
+READ_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "config.json",
+    *(name for pair in VOCABULARY_PAIRS for name in pair),
+)
+"""Every file that rendering depends on."""
+
 KNOWN_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "</s>", "<eos>")
 """Tried in this order where no file names the end-of-sequence token (bare vocabularies)."""
 

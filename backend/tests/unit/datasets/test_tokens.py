@@ -1,0 +1,100 @@
+"""Token counts and views, computed in a limited child process."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.contracts.dataset import Example, Message
+from app.core.errors import DatasetInvalid, ModelUnavailable
+from app.datasets import tokens
+from app.datasets.importing import import_file
+from app.datasets.render import Renderer
+from app.datasets.tokens import show_tokens, token_lengths
+from app.storage.dataset_dir import DatasetDir
+from tests.unit.datasets import models
+
+ROWS = [{"question": f"Question {n}, " * (n % 5 + 1), "answer": f"Réponse {n}."} for n in range(60)]
+CONTENT = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetDir:
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(ROWS), "utf-8")
+    target = DatasetDir(tmp_path / "datasets" / "ds-1")
+    import_file(source, filename="rows.json", name=None, target=target)
+    return target
+
+
+def test_lengths_are_those_that_the_renderer_gives(dataset: DatasetDir, tmp_path: Path) -> None:
+    model = models.chatml_model(tmp_path / "model")
+    renderer = Renderer.load(model)
+    for file in (dataset.rows_file, dataset.train_file):
+        expected = [renderer.encode(example, 1 << 20).full_length for example in dataset.read_examples(file)]
+        assert token_lengths(file, model) == expected
+
+
+def test_lengths_are_counted_once_per_content_and_tokenizer(
+    dataset: DatasetDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.chatml_model(tmp_path / "model")
+    first = token_lengths(dataset.rows_file, model)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "_run_child", lambda *arguments: pytest.fail("counted again"))
+        assert token_lengths(dataset.rows_file, model) == first
+    (model / "chat_template.jinja").write_text(CONTENT, "utf-8")
+    assert token_lengths(dataset.rows_file, model) != first
+
+
+def test_a_row_that_the_template_refuses_counts_as_zero(dataset: DatasetDir, tmp_path: Path) -> None:
+    template = CONTENT + "{% if '7' in messages[0].content %}{{ raise_exception('no sevens') }}{% endif %}"
+    lengths = token_lengths(dataset.rows_file, models.chatml_model(tmp_path / "model", template))
+    assert [length == 0 for length in lengths] == ["7" in row["question"] for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds", "reason"),
+    [
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", 5.0, "more than 5 s"),
+        ("{{ ('x' * 9999999999)|length }}", 60.0, "out of memory"),
+        (
+            "{% set ns = namespace(t='x' * 1000) %}{% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
+            60.0,
+            "memory",
+        ),
+    ],
+)
+def test_a_template_that_eats_time_or_memory_ends_in_a_sentence(
+    dataset: DatasetDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, seconds: float, reason: str
+) -> None:
+    monkeypatch.setattr(tokens, "CHILD_SECONDS", seconds)
+    with pytest.raises(ModelUnavailable, match=reason) as caught:
+        token_lengths(dataset.rows_file, models.chatml_model(tmp_path / "model", CONTENT + body))
+    assert caught.value.key == "model_unavailable.template_broken"
+    assert not (dataset.tokens_folder).exists()
+
+
+def test_a_missing_tokenizer_is_named(dataset: DatasetDir, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        token_lengths(dataset.rows_file, tmp_path)
+    assert caught.value.key == "model_unavailable.tokenizer_missing"
+
+
+def test_a_row_is_shown_token_by_token_with_the_cut(tmp_path: Path) -> None:
+    model = models.chatml_model(tmp_path)
+    messages = [Message(role="user", content="Le code ?"), Message(role="assistant", content="4471")]
+    shown = show_tokens(Example(row=1, messages=messages), model, 1000)
+    assert shown.template_name == "chat" and shown.full_length == len(shown.tokens)
+    text = "<|im_start|>user\nLe code ?<|im_end|>\n<|im_start|>assistant\n4471<|im_end|>\n"
+    assert "".join(token.text for token in shown.tokens).endswith(text)
+    assert "".join(token.text for token in shown.tokens if token.trained) == "4471<|im_end|>"
+    cut = show_tokens(Example(row=1, messages=messages), model, 5)
+    assert cut.tokens == shown.tokens[:5] and cut.full_length == shown.full_length
+
+
+def test_a_row_that_cannot_be_shown_is_named(tmp_path: Path) -> None:
+    model = models.llama2_model(tmp_path, legacy=True, template=models.MISTRAL_TEMPLATE)
+    example = Example(row=4, messages=[Message(role="assistant", content="Hello")])
+    with pytest.raises(DatasetInvalid, match="row 4: roles must alternate"):
+        show_tokens(example, model, 100)
