@@ -1,7 +1,7 @@
 import { createContext, useContext } from "react";
-import { createFormatter, type Formatter } from "@/lib/format";
+import type { Formatter } from "@/lib/format";
 import type { Language } from "@/lib/language";
-import { en, type Messages } from "@/locales/en";
+import type { Messages } from "@/locales/en";
 
 export interface Speech {
   language: Language;
@@ -11,11 +11,10 @@ export interface Speech {
 }
 
 /** The reader's language: sentences, numbers, and how to change it. */
-export const SpeechContext = createContext<Speech>({
-  language: "en",
-  t: en,
-  format: createFormatter("en"),
-  setLanguage: () => undefined,
-});
+export const SpeechContext = createContext<Speech | undefined>(undefined);
 
-export const useMessages = (): Speech => useContext(SpeechContext);
+export function useMessages(): Speech {
+  const speech = useContext(SpeechContext);
+  if (!speech) throw new Error("useMessages needs a SpeechProvider above it.");
+  return speech;
+}

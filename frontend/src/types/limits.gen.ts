@@ -2,40 +2,40 @@
 
 /** Bounds of StartFinetuningRequest. */
 export const startLimits = {
-  "num_epochs": {
-    "integer": true,
-    "minimum": 1,
-    "maximum": 1000
-  },
-  "learning_rate": {
-    "maximum": 1,
-    "exclusiveMinimum": 0
-  },
   "batch_size": {
     "integer": true,
     "minimum": 1,
     "maximum": 1024
+  },
+  "dataset_id": {
+    "minLength": 1,
+    "maxLength": 200
+  },
+  "device_id": {
+    "maxLength": 20
+  },
+  "dtype": {
+    "enum": [
+      "float32",
+      "bfloat16",
+      "float16"
+    ]
   },
   "gradient_accumulation_steps": {
     "integer": true,
     "minimum": 1,
     "maximum": 4096
   },
-  "max_length": {
-    "integer": true,
-    "minimum": 8,
-    "maximum": 131072
+  "gradient_checkpointing": {},
+  "learning_rate": {
+    "maximum": 1,
+    "exclusiveMinimum": 0
   },
   "long_rows": {
     "enum": [
       "truncate",
       "drop"
     ]
-  },
-  "lora_rank": {
-    "integer": true,
-    "minimum": 1,
-    "maximum": 1024
   },
   "lora_alpha": {
     "integer": true,
@@ -46,14 +46,10 @@ export const startLimits = {
     "minimum": 0,
     "exclusiveMaximum": 1
   },
-  "target_modules": {},
-  "weight_decay": {
-    "minimum": 0,
-    "maximum": 1
-  },
-  "warmup_ratio": {
-    "minimum": 0,
-    "maximum": 1
+  "lora_rank": {
+    "integer": true,
+    "minimum": 1,
+    "maximum": 1024
   },
   "lr_scheduler": {
     "enum": [
@@ -66,28 +62,10 @@ export const startLimits = {
     "maximum": 1000,
     "exclusiveMinimum": 0
   },
-  "dtype": {
-    "enum": [
-      "float32",
-      "bfloat16",
-      "float16"
-    ]
-  },
-  "quantization": {
-    "enum": [
-      "none",
-      "nf4"
-    ]
-  },
-  "gradient_checkpointing": {},
-  "seed": {
+  "max_length": {
     "integer": true,
-    "minimum": 0,
-    "maximum": 2147483647
-  },
-  "dataset_id": {
-    "minLength": 1,
-    "maxLength": 200
+    "minimum": 8,
+    "maximum": 131072
   },
   "model_name": {
     "minLength": 1,
@@ -96,22 +74,49 @@ export const startLimits = {
   "name": {
     "maxLength": 200
   },
-  "device_id": {
-    "maxLength": 20
+  "num_epochs": {
+    "integer": true,
+    "minimum": 1,
+    "maximum": 1000
+  },
+  "quantization": {
+    "enum": [
+      "none",
+      "nf4"
+    ]
+  },
+  "seed": {
+    "integer": true,
+    "minimum": 0,
+    "maximum": 2147483647
+  },
+  "target_modules": {},
+  "warmup_ratio": {
+    "minimum": 0,
+    "maximum": 1
+  },
+  "weight_decay": {
+    "minimum": 0,
+    "maximum": 1
   }
 } as const;
 
 /** Bounds of ChatRequest. */
 export const chatLimits = {
-  "messages": {},
-  "prompt": {
-    "maxLength": 100000
-  },
   "compare": {},
   "max_new_tokens": {
     "integer": true,
     "minimum": 1,
     "maximum": 4096
+  },
+  "messages": {},
+  "prompt": {
+    "maxLength": 100000
+  },
+  "seed": {
+    "integer": true,
+    "minimum": 0,
+    "maximum": 2147483647
   },
   "temperature": {
     "minimum": 0,
@@ -120,10 +125,5 @@ export const chatLimits = {
   "top_p": {
     "maximum": 1,
     "exclusiveMinimum": 0
-  },
-  "seed": {
-    "integer": true,
-    "minimum": 0,
-    "maximum": 2147483647
   }
 } as const;

@@ -12,12 +12,8 @@ interface AnswerSettingsProps {
 /** How an answer is drawn; hidden until asked for. */
 export function AnswerSettings({ value, onChange }: AnswerSettingsProps) {
   const { t } = useMessages();
-  const change = (name: keyof Generation) => (typed: string | number) => {
-    const next = { ...value };
-    if (typeof typed === "number") next[name] = typed;
-    else delete next[name];
-    onChange(next);
-  };
+  const change = (name: keyof Generation) => (typed: string | number) =>
+    onChange({ ...value, [name]: typeof typed === "number" ? typed : undefined });
   return (
     <details className={classes.settings}>
       <summary>{t.chat.settings}</summary>

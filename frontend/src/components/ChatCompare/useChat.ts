@@ -23,8 +23,8 @@ export interface Turn {
 }
 
 export interface Generation {
-  max_new_tokens?: number;
-  temperature?: number;
+  max_new_tokens?: number | undefined;
+  temperature?: number | undefined;
 }
 
 const EMPTY: Answer = { text: "", finished: false, waiting: false, tokens: 0, seconds: 0 };

@@ -11,7 +11,7 @@ type Part = Exclude<keyof ColumnMapping, "shape">;
 
 /** Which parts a shape has; the server checks the same. */
 const PARTS: Record<Shape, readonly Part[]> = {
-  alpaca: ["instruction", "input", "output", "system"],
+  alpaca: ["instruction", "input", "output", "system", "history"],
   prompt_completion: ["instruction", "output", "system"],
   question_answer: ["instruction", "input", "output", "system"],
   messages: ["messages", "system"],

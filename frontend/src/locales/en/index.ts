@@ -136,6 +136,7 @@ export const en = {
     system: "System prompt",
     messages: "Column with the turns",
     text: "Text column",
+    history: "Earlier turns",
     unused: "not used",
   },
   training: {

@@ -139,6 +139,7 @@ export const fr: Messages = {
     system: "Invite système",
     messages: "Colonne des échanges",
     text: "Colonne du texte",
+    history: "Échanges précédents",
     unused: "non utilisée",
   },
   training: {
