@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from app.inference.server import AlreadyServed, Answering, Server, listening
 
 def load_engine(device_id: str) -> Answering:
     """Import torch only now: the socket listens already, so that the first caller waits instead of failing."""
-    from app.inference.engine import Engine
-    from app.training.loading import use_physical_cores
+    from transformers.utils import logging as transformers_logging
 
-    use_physical_cores()
+    from app.inference.engine import Engine
+
+    transformers_logging.disable_progress_bar()
     return Engine(device_id)
 
 
@@ -24,6 +26,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda:0, ...")
     parser.add_argument("--idle-seconds", type=float, default=600.0, help="end after this long without a command")
     arguments = parser.parse_args()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         with listening(arguments.socket) as listener:
