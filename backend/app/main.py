@@ -21,6 +21,7 @@ from app.core.errors import Conflict, Forbidden
 from app.core.settings import Settings
 from app.services.studio import open_studio
 from app.services.system_service import versions
+from app.storage.server_lock import AlreadyServed, ServerLock
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,13 @@ def operation_id(route: APIRoute) -> str:
 class AffinageServer(uvicorn.Server):
     """Ends the open event streams as soon as it is told to stop; uvicorn alone would wait for them."""
 
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called by uvicorn on SIGINT and SIGTERM."""
-        studio = getattr(self.config.loaded_app.state, "studio", None) if self.config.loaded else None
+        studio = getattr(self._app.state, "studio", None)
         if studio is not None:
             studio.broker.close()
         super().handle_exit(sig, frame)
@@ -92,6 +97,9 @@ def serve(settings: Settings) -> None:
     Raise Forbidden for an address that others can reach, Conflict when the port or the data folder is taken.
     """
     check_address(settings)
+    lock = ServerLock(settings.data_dir)
+    if lock.held():
+        raise AlreadyServed(settings.data_dir, lock.owner() or {})
     try:
         listener = socket.create_server(
             (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET, backlog=2048
@@ -106,10 +114,11 @@ def serve(settings: Settings) -> None:
         log_level=settings.log_level.lower(),
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
     with listener:
-        AffinageServer(config).run(sockets=[listener])
+        AffinageServer(config, app).run(sockets=[listener])
 
 
 def check_address(settings: Settings) -> None:
