@@ -23,6 +23,8 @@ from app.planner.time import RunTime, estimate_seconds
 UPPER_SHARE = 1.10
 UPPER_BYTES = 100 * MIB
 """Margin of the upper bound over the predicted peak: 10 % and 100 MiB."""
+MOST_ACCUMULATION = 4096
+"""The contract's limit (contracts/options.py): a plan must be a request that can be repeated."""
 MOST_SPLITS = 10
 """Splits of the effective batch that are compared."""
 SHORTEST_LENGTH = 64
@@ -134,17 +136,15 @@ def _search(request: PlanRequest, shape: ModelShape, draft: _Draft) -> _Candidat
     tight = [candidate for candidate in candidates if candidate.parts.total <= request.available_bytes]
     if tight:
         return min(tight, key=lambda candidate: candidate.upper)
-    # Rows that the data set does not have cost nothing: shortening starts below the longest one.
-    needed = min(length, request.lengths.longest or length)
     if draft.values["max_length"].origin != "user":
-        for eighths in range(7, 0, -1):
-            shorter = needed * eighths // 8 // 8 * 8
-            if shorter < SHORTEST_LENGTH:
-                break
-            fitting = [c for c in _candidates(request, shape, draft, shorter) if c.upper <= request.available_bytes]
-            if fitting:
-                draft.change("max_length", shorter, "max_length_lowered.memory", before=length, after=shorter)
-                return _prefer(fitting)
+        # Rows that the data set does not have cost nothing: shortening starts below the longest one.
+        needed = min(length, request.lengths.longest or length)
+        shorter = [needed * eighths // 8 // 8 * 8 for eighths in range(7, 0, -1)]
+        for after in (length for length in shorter if length >= SHORTEST_LENGTH):
+            found = [c for c in _candidates(request, shape, draft, after) if c.parts.total <= request.available_bytes]
+            if found:
+                draft.change("max_length", after, "max_length_lowered.memory", before=length, after=after)
+                return min(found, key=lambda candidate: candidate.upper)
     return min(candidates, key=lambda candidate: candidate.upper)
 
 
@@ -173,7 +173,7 @@ def _candidates(request: PlanRequest, shape: ModelShape, draft: _Draft, length: 
         checkpointing=False,
         compute_capability=(device.compute_capability or (0, 0))[0],
     )
-    splits = _thin([micro for micro in _divisors(product) if micro <= batch])
+    splits = _thin([micro for micro in _divisors(product) if micro <= batch and product // micro <= MOST_ACCUMULATION])
     rates = rate_device(device)
     found: list[_Candidate] = []
     for recompute in (False, True) if checkpointing is None else (checkpointing,):
