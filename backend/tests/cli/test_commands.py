@@ -1,0 +1,145 @@
+"""The command line as a person or a script meets it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.contracts.options import OPTION_NAMES
+from tests.cli.command import Affinage
+
+EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def test_help_imports_neither_torch_nor_the_server() -> None:
+    heavy = "sys.exit(any(name in sys.modules for name in ('torch', 'fastapi', 'sqlalchemy')))"
+    program = f"import sys; from app.cli.application import run; run(['--help']); {heavy}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(
+        command in done.stdout
+        for command in ("serve", "models", "finetune", "jobs", "chat", "data", "plan", "doctor", "settings")
+    )
+
+
+def test_finetune_offers_every_hyper_parameter_of_the_contract(affinage: Affinage) -> None:
+    shown = affinage("finetune", "--help", COLUMNS="200").stdout
+    assert [name for name in OPTION_NAMES if f"--{name.replace('_', '-')}" not in shown] == []
+    assert "automatic = 5" in shown
+
+
+def test_models_lists_the_four_of_the_specification_first(affinage: Affinage) -> None:
+    outcome = affinage("models", "--json")
+    assert outcome.status == 0, outcome.stderr
+    models = outcome.document["models"]
+    assert [model["id"] for model in models[:4]] == ["distilgpt2", "gpt2", "gpt2-medium", "gpt2-large"]
+    assert models[1]["name"] == "GPT-2 (124M)"
+    assert [model["id"] for model in models if model["preselected"]] == [EMBEDDED]
+    assert next(model for model in models if model["id"] == "gpt2")["weights"] == "unreachable"
+
+
+def test_models_without_json_names_ids_and_the_preselected_one(affinage: Affinage) -> None:
+    outcome = affinage("models")
+    assert "gpt2-medium" in outcome.stdout and "▸ " + EMBEDDED in outcome.stdout
+
+
+def test_data_is_imported_listed_and_shown(affinage: Affinage, questions: Path) -> None:
+    imported = affinage("data", "import", str(questions), "--name", "Sums", "--json").document
+    assert (imported["name"], imported["rows"], imported["splits"]) == ("Sums", 60, {"train": 40, "heldout": 20})
+    listed = affinage("data", "list", "--json").document["datasets"]
+    assert [entry["dataset_id"] for entry in listed] == [imported["dataset_id"]]
+    shown = affinage("data", "show", imported["dataset_id"], "--rows", "2")
+    assert "0 + 1?" in shown.stdout and "2." in shown.stdout and "2 + 1?" not in shown.stdout
+
+
+def test_a_file_that_is_no_data_fails_with_a_sentence_and_a_hint(affinage: Affinage, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.csv"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)))
+    outcome = affinage("data", "import", str(picture))
+    assert outcome.status == 1
+    assert outcome.stderr.startswith("error: ") and len(outcome.stderr.splitlines()) >= 2
+    assert outcome.stdout == ""
+
+
+def test_plan_resolves_every_value_and_starts_nothing(affinage: Affinage, questions: Path) -> None:
+    outcome = affinage("plan", str(questions), "--model", "gpt2", "--batch-size", "4", "--json")
+    assert outcome.status == 0, outcome.stderr
+    plan = outcome.document
+    assert set(plan["resolved"]) == set(OPTION_NAMES)
+    assert plan["resolved"]["num_epochs"]["value"] == 5
+    assert plan["resolved"]["learning_rate"] == {"value": 0.0003, "origin": "model", "reason": None}
+    batch = plan["resolved"]["batch_size"]["value"] * plan["resolved"]["gradient_accumulation_steps"]["value"]
+    assert batch == plan["effective_batch_size"] == 8
+    assert affinage("jobs", "--json").document == {"jobs": []}
+
+
+def test_planning_a_file_twice_leaves_one_data_set(affinage: Affinage, questions: Path) -> None:
+    for _ in range(2):
+        assert affinage("plan", str(questions), "--model", "gpt2").status == 0
+    assert len(affinage("data", "list", "--json").document["datasets"]) == 1
+
+
+def test_an_unknown_data_set_is_an_error_for_people_on_stderr(affinage: Affinage) -> None:
+    outcome = affinage("plan", "ds-unknown", "--model", "gpt2")
+    assert outcome.status == 1
+    assert outcome.stdout == ""
+    assert "error: There is no data set “ds-unknown”." in outcome.stderr and "affinage data list" in outcome.stderr
+
+
+def test_an_unknown_data_set_is_the_house_error_body_with_json(affinage: Affinage) -> None:
+    outcome = affinage("plan", "ds-unknown", "--model", "gpt2", "--json")
+    assert outcome.status == 1
+    error = outcome.document["error"]
+    assert error["code"] == "not_found" and error["hint"]
+    assert outcome.stderr == ""
+
+
+def test_messages_follow_the_locale(affinage: Affinage) -> None:
+    outcome = affinage("jobs", "show", "job-unknown", LC_ALL="fr_FR.UTF-8")
+    assert outcome.status == 1
+    assert outcome.stderr.startswith("erreur")
+    assert "affinage jobs" in outcome.stderr
+
+
+def test_a_model_that_cannot_be_had_says_so_before_anything_starts(affinage: Affinage, questions: Path) -> None:
+    outcome = affinage("finetune", str(questions), "--model", "gpt2", "--json")
+    assert outcome.status == 1
+    assert outcome.document["error"]["code"] == "hub_unreachable"
+    assert affinage("jobs", "--json").document == {"jobs": []}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["finetune"], ["nonsense"], ["plan", "x", "--no-such-option"], ["plan", "x", "--batch-size", "many"], ["chat"]],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(affinage: Affinage, arguments: list[str]) -> None:
+    for as_json in ([], ["--json"]):
+        outcome = affinage(*arguments, *as_json)
+        assert outcome.status == 2
+        assert (outcome.document["error"]["code"] == "usage") if as_json else outcome.stderr.startswith("error: ")
+
+
+def test_a_refused_number_names_its_option_and_leaves_no_data_set_behind(affinage: Affinage, questions: Path) -> None:
+    outcome = affinage("finetune", str(questions), "--model", EMBEDDED, "--num-epochs", "0", "--json")
+    assert outcome.status == 2
+    error = outcome.document["error"]
+    assert error["code"] == "invalid"
+    assert [detail["field"] for detail in error["details"]] == ["--num-epochs"]
+    assert affinage("data", "list", "--json").document == {"datasets": []}
+
+
+def test_settings_say_where_each_value_comes_from(affinage: Affinage) -> None:
+    affinage.data_dir.mkdir()
+    (affinage.data_dir / "affinage.toml").write_text('log_level = "DEBUG"\n')
+    rows = {row["name"]: row for row in affinage("settings", "--json", AFFINAGE_PORT="8123").document["settings"]}
+    assert (rows["port"]["value"], rows["port"]["origin"]) == (8123, "AFFINAGE_PORT")
+    assert (rows["log_level"]["value"], rows["log_level"]["origin"]) == ("DEBUG", str(affinage.data_dir / "affinage.toml"))
+    assert (rows["host"]["value"], rows["host"]["origin"]) == ("127.0.0.1", "default")
+
+
+def test_data_dir_option_goes_before_the_environment(affinage: Affinage, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    rows = affinage("--data-dir", str(other), "settings", "--json").document["settings"]
+    assert next(row["value"] for row in rows if row["name"] == "data_dir") == str(other)
