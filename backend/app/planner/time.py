@@ -17,9 +17,12 @@ GPU_FULL_SHARE = 0.60
 GPU_BANDWIDTH_SHARE = 0.70
 GPU_LAUNCH_SECONDS = 13e-6
 """Fitted on 59 steps of a T4 (shared/research/planner.md): shares of the peaks that training reaches, time of one launch."""
-CPU_HALF_SHARE = 0.55
-CPU_FULL_SHARE = 0.75
-"""Fitted: share of the matrix-product peak that a step's products reach on the processor."""
+CPU_HALF_SHARE = 0.56
+CPU_FULL_SHARE = 0.95
+CPU_ATTENTION_SHARE = 0.12
+CPU_TRAFFIC_PER_KEPT_BYTE = 22.0
+"""From a profile of a lean step of the embedded model on two cores (506 tokens/s; shared/prototypes/README.md): 55 % of
+1.98 ms per token in matrix products, 10 % in attention's small ones, 35 % in element-wise work. In 32 bits: 227 tokens/s."""
 TRAFFIC_PER_KEPT_BYTE = 8.0
 """Bytes moved by element-wise work for each byte that autograd keeps: written, read back, gradients, temporaries."""
 CPU_LAUNCH_SECONDS = 5e-6
@@ -68,20 +71,24 @@ def estimate_micro_cost(shape: ModelShape, run: RunShape, rates: Rates, trained_
     products = 2.0 * weights * passes + 4.0 * shape.hidden * shape.vocab * max(0.02, trained_share)
     adapter = 6.0 * run.adapter_params
     attention = 2.0 * shape.layers * shape.heads * shape.head_dim * (passes + 1)
-    traffic = TRAFFIC_PER_KEPT_BYTE * shape.layers * count_saved_bytes_per_token(shape, run) * passes / 2
+    traffic = shape.layers * count_saved_bytes_per_token(shape, run) * passes / 2
     # 4 bits: each pass unpacks every matrix, half a byte read and 2 bytes written.
     unpacking = 2.5 * weights * passes if run.quantization == "nf4" else 0.0
     half = run.dtype != "float32"
     if run.device == "cpu":
         rate = 1e12 * (CPU_HALF_SHARE * rates.half_tflops if half else CPU_FULL_SHARE * rates.full_tflops)
-        adapter_rate, bandwidth, launch = rate, rates.bandwidth_gb * 1e9, CPU_LAUNCH_SECONDS
+        adapter_rate, attention_rate = rate, rate / (CPU_HALF_SHARE if half else CPU_FULL_SHARE) * CPU_ATTENTION_SHARE
+        traffic *= CPU_TRAFFIC_PER_KEPT_BYTE
+        bandwidth, launch = rates.bandwidth_gb * 1e9, CPU_LAUNCH_SECONDS
     else:
         rate = 1e12 * (GPU_HALF_SHARE * rates.half_tflops if half else GPU_FULL_SHARE * rates.full_tflops)
         adapter_rate = 1e12 * GPU_FULL_SHARE * rates.full_tflops if run.quantization == "nf4" else rate
+        attention_rate = rate
+        traffic *= TRAFFIC_PER_KEPT_BYTE
         bandwidth, launch = GPU_BANDWIDTH_SHARE * rates.bandwidth_gb * 1e9, GPU_LAUNCH_SECONDS
     return MicroCost(
         per_token=products / rate + adapter / adapter_rate + traffic / bandwidth,
-        per_token_length=attention / rate,
+        per_token_length=attention / attention_rate,
         fixed=unpacking / bandwidth,
         least=LAUNCHES_PER_BLOCK * shape.layers * passes / 2 * launch,
     )
