@@ -1,4 +1,4 @@
-"""Process entry: `python -m app.datasets lengths ROWS MODEL` or `show MODEL MAX_LENGTH` (see tokens.py).
+"""Process entry: `python -m app.datasets count ROWS MODEL EVERY` or `show MODEL MAX_LENGTH` (see tokens.py).
 
 Runs a model's chat template under limits: memory, processor time, and no file may be written. Answers on stdout.
 """
@@ -7,6 +7,7 @@ import json
 import resource
 import sys
 from array import array
+from itertools import islice
 from pathlib import Path
 
 from app.contracts.dataset import Example
@@ -24,8 +25,8 @@ def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
     _set_limits()
     try:
-        if arguments[0] == "lengths":
-            sys.stdout.buffer.write(_count(Path(arguments[1]), Path(arguments[2])).tobytes())
+        if arguments[0] == "count":
+            sys.stdout.buffer.write(_count(Path(arguments[1]), Path(arguments[2]), int(arguments[3])).tobytes())
         else:
             example = Example.model_validate_json(sys.stdin.buffer.read())
             sys.stdout.write(_show(example, Path(arguments[1]), int(arguments[2])).model_dump_json())
@@ -46,16 +47,19 @@ def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _count(rows_file: Path, model_path: Path) -> "array[int]":
+def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
+    """Return length and trained tokens of every `every`-th row, one after the other; zeros for a refused row."""
     renderer = Renderer.load(model_path)
-    lengths = array("I")
+    numbers = array("I")
     with rows_file.open("rb") as file:
-        for line in file:
+        for line in islice(file, 0, None, every):
             try:
-                lengths.append(renderer.encode(Example.model_validate_json(line), ANY_LENGTH).full_length)
+                encoded = renderer.encode(Example.model_validate_json(line), ANY_LENGTH)
             except DatasetInvalid:
-                lengths.append(0)
-    return lengths
+                numbers.extend((0, 0))
+            else:
+                numbers.extend((encoded.full_length, sum(encoded.trained)))
+    return numbers
 
 
 def _show(example: Example, model_path: Path, max_length: int) -> ShownRow:

@@ -27,7 +27,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from app.contracts.dataset import Example, Message
-from app.core.errors import DatasetInvalid, ModelUnavailable
+from app.core.errors import DatasetInvalid, Invalid, ModelUnavailable
 from app.datasets.template import PLAIN_TEMPLATE, ChatTemplate, one_line
 from app.datasets.tokenizer_files import TokenizerFiles, load_tokenizer_files
 
@@ -104,14 +104,11 @@ class Renderer:
         return EncodedExample(ids[:max_length], trained[:max_length], len(ids), fallback)
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids after which the model answers `messages`.
-
-        Raise DatasetInvalid (`not_renderable`, row 0) when the template cannot write them.
-        """
+        """Return the ids after which the model answers `messages`. Raise Invalid (`conversation`) when it cannot."""
         try:
             pieces = self._prompt_pieces(self._adapt(messages))
         except TemplateError as error:
-            raise DatasetInvalid("not_renderable", row=0, reason=one_line(error)) from error
+            raise Invalid("conversation", reason=one_line(error)) from error
         return self._encode_pieces(pieces)[0]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
@@ -182,7 +179,7 @@ class Renderer:
         ids = list(self._text_start) if self.template_name == "plain" else []
         trained = [False] * len(ids)
         for index, piece in enumerate(pieces):
-            part = self._encode_piece(piece.text, ids[-1] if ids else None)
+            part = self._encode_piece(piece.text, ids[-1] if index else None)
             learned = len(part) if piece.trained else 0
             if piece.trained:
                 end = next((at for at in range(len(part) - 1, -1, -1) if part[at] in self._special_ids), None)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from array import array
 from pathlib import Path
+from typing import NamedTuple
 
 from app.contracts.dataset import Example
 from app.contracts.frozen import Frozen
@@ -47,21 +48,35 @@ class ShownRow(Frozen):
     """Tokens before the cut at `max_length`."""
 
 
+class TokenCount(NamedTuple):
+    """How long one row is; both 0 for a row that the template cannot write."""
+
+    length: int
+    """Tokens of the whole row, uncut."""
+    trained: int
+    """Tokens of it that are trained (the answers)."""
+
+
 def token_lengths(rows_file: Path, model_path: Path) -> list[int]:
-    """Return the number of tokens of every row in a file of Examples, uncut; 0 for a row that cannot be rendered.
+    """Return the number of tokens of every row in a file of Examples, uncut; see token_counts."""
+    return [count.length for count in token_counts(rows_file, model_path)]
+
+
+def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[TokenCount]:
+    """Count the tokens of the rows 1, 1 + `every`, 1 + 2 `every`, ... in a file of Examples.
 
     Counts are kept in `tokens/` beside the file, under the hash of its content and of the tokenizer's files.
     Raise ModelUnavailable where the tokenizer or the template cannot be used.
     """
-    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path)}.u32"
-    lengths = array("I")
+    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.u32"
+    numbers = array("I")
     try:
-        lengths.frombytes(cache.read_bytes())
+        numbers.frombytes(cache.read_bytes())
     except FileNotFoundError:
-        counted = _run_child(["lengths", str(rows_file), str(model_path)], b"", CHILD_SECONDS)
-        lengths.frombytes(counted)
+        counted = _run_child(["count", str(rows_file), str(model_path), str(every)], b"", CHILD_SECONDS)
+        numbers.frombytes(counted)
         _keep(cache, counted)
-    return lengths.tolist()
+    return [TokenCount(length, trained) for length, trained in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 def show_tokens(example: Example, model_path: Path, max_length: int) -> ShownRow:
@@ -87,8 +102,8 @@ def _run_child(arguments: list[str], given: bytes, timeout_seconds: float) -> by
     raise ModelUnavailable("template_broken", reason=last_line[:200])
 
 
-def _key(rows_file: Path, model_path: Path) -> str:
-    digest = hashlib.sha256(f"{RENDERING_VERSION} {rows_file.name} {_content_hash(rows_file)}".encode())
+def _key(rows_file: Path, model_path: Path, every: int) -> str:
+    digest = hashlib.sha256(f"{RENDERING_VERSION} {rows_file.name} {every} {_content_hash(rows_file)}".encode())
     for name in READ_FILES:
         path = model_path / name
         if path.is_file():

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.contracts.dataset import Example, Message
-from app.core.errors import DatasetInvalid, ModelUnavailable
+from app.core.errors import DatasetInvalid, Invalid, ModelUnavailable
 from app.datasets.render import EncodedExample, Renderer
 from tests.unit.datasets import models
 
@@ -134,6 +136,28 @@ def test_control_tokens_typed_in_a_message_stay_text(named_model: tuple[str, Pat
     special = renderer.stop_ids
     assert sum(token in special for token in typed.ids) == sum(token in special for token in clean.ids)
     assert f"What is {end} and {end}{end}?" in renderer.decode(typed.ids, skip_special=False)
+
+
+@pytest.fixture(scope="session")
+def renderers(tmp_path_factory: pytest.TempPathFactory) -> list[Renderer]:
+    return [Renderer.load(make(tmp_path_factory.mktemp("model"))) for make in MODELS.values()]
+
+
+CONTENT = st.text(max_size=12) | st.sampled_from(["<|im_end|>", "</s>", "<s>", " <end_of_turn>\n", "[/INST]", "\n\n", "▁"])
+
+
+@settings(max_examples=60, deadline=None, database=None)
+@given(texts=st.lists(CONTENT, min_size=4, max_size=4))
+def test_whatever_people_write_prompts_stay_prefixes_and_turns_end_once(renderers: list[Renderer], texts: list[str]) -> None:
+    turns = [("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(texts)]
+    for renderer in renderers:
+        encoded = encode(renderer, turns)
+        for end in (1, 3):
+            prompt = renderer.encode_prompt(conversation(turns[:end]))
+            assert encoded.ids[: len(prompt)] == prompt
+        learned = [token for token, trained in zip(encoded.ids, encoded.trained, strict=True) if trained]
+        assert sum(token in renderer.stop_ids for token in learned) == 2
+        assert learned[-1] in renderer.stop_ids
 
 
 def test_a_row_is_cut_at_max_length_and_keeps_its_full_length(named_model: tuple[str, Path]) -> None:
@@ -277,6 +301,8 @@ def test_a_conversation_that_the_template_refuses_names_its_row(tmp_path: Path) 
     messages = conversation([("assistant", "Hello!"), *SINGLE])
     with pytest.raises(DatasetInvalid, match="row 7: roles must alternate"):
         renderer.encode(Example(row=7, messages=messages), 100)
+    with pytest.raises(Invalid, match="roles must alternate"):
+        renderer.encode_prompt(messages[:1])
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"version": "1.0", "model": 3}'])

@@ -10,7 +10,7 @@ from app.core.errors import DatasetInvalid, ModelUnavailable
 from app.datasets import tokens
 from app.datasets.importing import import_file
 from app.datasets.render import Renderer
-from app.datasets.tokens import show_tokens, token_lengths
+from app.datasets.tokens import show_tokens, token_counts, token_lengths
 from app.storage.dataset_dir import DatasetDir
 from tests.unit.datasets import models
 
@@ -33,6 +33,15 @@ def test_lengths_are_those_that_the_renderer_gives(dataset: DatasetDir, tmp_path
     for file in (dataset.rows_file, dataset.train_file):
         expected = [renderer.encode(example, 1 << 20).full_length for example in dataset.read_examples(file)]
         assert token_lengths(file, model) == expected
+
+
+def test_trained_tokens_are_counted_and_rows_can_be_skipped(dataset: DatasetDir, tmp_path: Path) -> None:
+    model = models.chatml_model(tmp_path / "model")
+    renderer = Renderer.load(model)
+    encoded = [renderer.encode(example, 1 << 20) for example in dataset.read_examples()]
+    expected = [(row.full_length, sum(row.trained)) for row in encoded]
+    assert token_counts(dataset.rows_file, model) == expected
+    assert token_counts(dataset.rows_file, model, every=7) == expected[::7]
 
 
 def test_lengths_are_counted_once_per_content_and_tokenizer(
