@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 import app.api.errors  # noqa: F401 - its classes belong in the list of codes
-from app.cli.application import app as command_line
+from app.cli.application import build
 from app.core.errors import AffinageError
 from app.core.messages import catalogue
 from app.core.settings import Settings
@@ -102,7 +102,7 @@ def message_list(keys: list[str], english: dict[str, dict[str, str]], french: di
 
 def cli_page() -> str:
     """Return usage, arguments and options of every command."""
-    root = typer.main.get_command(command_line)
+    root = typer.main.get_command(build())
     text = (
         "# Command line\n\n`affinage` uses the same services as the API. `--json` prints exactly one JSON document on stdout "
         "(`jobs follow`: one event a line); failures are then the house error body, on stdout too. "

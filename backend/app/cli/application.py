@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,23 +13,49 @@ from app.cli.terminal import Terminal, open_terminal
 
 DATA_DIR = "AFFINAGE_DATA_DIR"
 
-app = typer.Typer(
-    name="affinage",
-    help="Fine-tune language models on your own machine: pick a model, everything else is configured for you.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("serve")(serve.serve)
-app.command("models")(models.models)
-app.command("plan")(finetune.plan)
-app.command("finetune")(finetune.finetune)
-app.add_typer(jobs.app, name="jobs")
-app.command("chat")(chat.chat)
-app.add_typer(datasets.app, name="data")
-app.command("settings")(settings.settings)
-app.command("doctor")(doctor.doctor)
+
+def build(*, with_options: bool = True) -> typer.Typer:
+    """Return the whole command line.
+
+    Without `with_options`, `plan` and `finetune` are only listed: their options come from the contract, and importing
+    that takes half of the time in which `affinage --help` should answer.
+    """
+    app = typer.Typer(
+        name="affinage",
+        help="Fine-tune language models on your own machine: pick a model, everything else is configured for you.",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=choose_data_dir,
+    )
+    app.command("serve")(serve.serve)
+    app.command("models")(models.models)
+    for name, command in {"plan": finetune.plan, "finetune": finetune.finetune}.items():
+        app.command(name)(complete(command) if with_options else only_listed(command))
+    app.add_typer(jobs.app, name="jobs")
+    app.command("chat")(chat.chat)
+    app.add_typer(datasets.app, name="data")
+    app.command("settings")(settings.settings)
+    app.command("doctor")(doctor.doctor)
+    return app
+
+
+def complete(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the hyper-parameters of the contract."""
+    from app.cli.options import takes_options
+
+    return takes_options(command)
+
+
+def only_listed(command: Callable[..., None]) -> Callable[[], None]:
+    """Return a stand-in that has the help text of `command` and nothing else."""
+
+    def listed() -> None:
+        raise AssertionError("a command line that names this command builds it in full")
+
+    listed.__doc__ = command.__doc__
+    return listed
 
 
 def show_version(wanted: bool) -> None:
@@ -40,7 +67,6 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def choose_data_dir(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Folder of all data; else AFFINAGE_DATA_DIR, else the default.")
@@ -55,7 +81,7 @@ def choose_data_dir(
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     terminal = open_terminal(arguments)
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(build(with_options=not {"plan", "finetune"}.isdisjoint(arguments)))
     try:
         status = command.main(args=arguments, prog_name="affinage", standalone_mode=False, obj=terminal)
     except typer.Abort:

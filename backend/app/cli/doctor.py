@@ -1,26 +1,15 @@
 """`affinage doctor`: test each link of the chain for real, down to three training steps, and say what is broken."""
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
+from app.cli.finding import Finding
 from app.cli.flags import JsonFlag
 from app.cli.terminal import Terminal
 
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/]"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One link of the chain."""
-
-    name: str
-    """Part of the message key `cli.doctor_<name>`."""
-    state: Literal["ok", "warning", "failed"]
-    """`failed`: nothing can be trained before this is mended; `warning`: something is less than it could be."""
-    detail: str
-    hint: str = ""
 
 
 def doctor(

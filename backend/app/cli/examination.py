@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.api.page import page_folder
-from app.cli.doctor import Finding
+from app.cli.finding import Finding
 from app.cli.terminal import Terminal
 from app.core.errors import AffinageError
 from app.core.messages import localise

@@ -1,4 +1,7 @@
-"""`affinage plan` and `affinage finetune`: what a job would take, and the job itself from start to result."""
+"""`affinage plan` and `affinage finetune`: what a job would take, and the job itself from start to result.
+
+Both receive the hyper-parameters as `options`: `application.build` wraps them with `options.takes_options`.
+"""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.flags import JsonFlag
-from app.cli.options import takes_options
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ Title = Annotated[str | None, typer.Option("--name", help="A title for the job."
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job and leave; it goes on by itself.")]
 
 
-@takes_options
 def plan(
     context: typer.Context,
     dataset: Source,
@@ -48,7 +49,6 @@ def plan(
         print_plan(terminal, answer)
 
 
-@takes_options
 def finetune(
     context: typer.Context,
     dataset: Source,

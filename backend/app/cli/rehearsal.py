@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.cli.doctor import Finding
+from app.cli.finding import Finding
 from app.cli.terminal import Terminal
 from app.contracts.chat import GenerateCommand, Generation
 from app.contracts.dataset import Message

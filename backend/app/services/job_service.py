@@ -219,7 +219,7 @@ def commands(job: TrainingJob) -> dict[str, str]:
     values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
     body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
     curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
-    arguments = ["affinage", "finetune", "--dataset", job.dataset.dataset_id, "--model", job.model.model_id]
+    arguments = ["affinage", "finetune", job.dataset.dataset_id, "--model", job.model.model_id]
     for name, value in values.items():
         arguments += _flag(name, value)
     return {"curl": curl + shlex.quote(json.dumps(body, ensure_ascii=False)), "cli": shlex.join(arguments)}
