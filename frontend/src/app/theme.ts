@@ -1,5 +1,5 @@
 /** Gold of the rind, slate of the cellar. Contrast of text on its ground is at least 4.5:1 in both schemes. */
-import { createTheme, type CSSVariablesResolver, type MantineColorsTuple } from "@mantine/core";
+import { Button, createTheme, type CSSVariablesResolver, type MantineColorsTuple } from "@mantine/core";
 
 const gold: MantineColorsTuple = [
   "#fdf7e7", "#f9ebc8", "#f3da98", "#edc967", "#e7b64c", "#cd9828", "#ab7713", "#8a5800", "#6f4600", "#533400",
@@ -26,7 +26,12 @@ export const theme = createTheme({
   focusRing: "auto",
   respectReducedMotion: true,
   components: {
-    Button: { defaultProps: { radius: "md" } },
+    Button: Button.extend({
+      // Mantine computes the label's colour for the light scheme alone; gold in the dark needs dark letters.
+      vars: (_theme, { variant = "filled", color }) => ({
+        root: variant === "filled" && !color ? { "--button-color": "var(--mantine-primary-color-contrast)" } : {},
+      }),
+    }),
     Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.4 } } },
   },
 });

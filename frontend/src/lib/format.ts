@@ -1,7 +1,8 @@
 /** Quantities for people, in the reader's language. Sizes are binary, as on the server: 1 GB = 2**30 bytes. */
 import type { Language } from "@/lib/language";
 
-const LOCALE: Record<Language, string> = { en: "en-GB", fr: "fr-FR" };
+const NUMBERS: Record<Language, string> = { en: "en-US", fr: "fr-FR" };
+const DATES: Record<Language, string> = { en: "en-GB", fr: "fr-FR" };
 const UNITS: Record<Language, readonly [string, string, string, string]> = {
   en: ["B", "KB", "MB", "GB"],
   fr: ["o", "Ko", "Mo", "Go"],
@@ -15,6 +16,8 @@ export interface Formatter {
   bytes: (count: number) => string;
   /** "42 s", "3 min 10 s", "2 h 05 min" */
   duration: (seconds: number) => string;
+  /** An estimate, no more exact than it can be: "50 s", "4 min", "2 h 10 min" */
+  estimate: (seconds: number) => string;
   /** A share 0..1 as whole per cent. */
   percent: (share: number) => string;
   /** Learning rates and other small numbers: "3e-4" */
@@ -23,10 +26,13 @@ export interface Formatter {
 }
 
 export function createFormatter(language: Language): Formatter {
-  const locale = LOCALE[language];
+  const locale = NUMBERS[language];
   const units = UNITS[language];
   const number = (value: number, digits = 0): string =>
     new Intl.NumberFormat(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+
+  const two = (value: number): string => String(value).padStart(2, "0");
+  const hours = (minutes: number): string => `${Math.floor(minutes / 60)}${NBSP}h${NBSP}${two(minutes % 60)}${NBSP}min`;
 
   return {
     number,
@@ -37,10 +43,14 @@ export function createFormatter(language: Language): Formatter {
     },
     duration: (seconds) => {
       const whole = Math.max(0, Math.round(seconds));
-      const two = (value: number): string => String(value).padStart(2, "0");
       if (whole < 60) return `${whole}${NBSP}s`;
       if (whole < 3600) return `${Math.floor(whole / 60)}${NBSP}min${NBSP}${two(whole % 60)}${NBSP}s`;
-      return `${Math.floor(whole / 3600)}${NBSP}h${NBSP}${two(Math.floor((whole % 3600) / 60))}${NBSP}min`;
+      return hours(Math.floor(whole / 60));
+    },
+    estimate: (seconds) => {
+      if (seconds < 90) return `${Math.max(5, Math.round(seconds / 5) * 5)}${NBSP}s`;
+      const minutes = Math.round(seconds / 60);
+      return minutes < 60 ? `${minutes}${NBSP}min` : hours(Math.round(minutes / 5) * 5);
     },
     percent: (share) => new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 }).format(share),
     small: (value) => {
@@ -50,6 +60,6 @@ export function createFormatter(language: Language): Formatter {
       const [mantissa, exponent] = value.toExponential(2).split("e");
       return `${number(Number(mantissa), 2).replace(/[.,]?0+$/, "")}e${Number(exponent)}`;
     },
-    dateTime: (iso) => new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso)),
+    dateTime: (iso) => new Intl.DateTimeFormat(DATES[language], { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso)),
   };
 }

@@ -14,7 +14,7 @@ export function DatasetOverview({ dataset, pageSize = 3 }: { dataset: Dataset; p
   const { problem_count: problems } = dataset;
   return (
     <Stack gap="md" data-testid="dataset">
-      <Panel title={dataset.name} hint={`${t.upload.imported}: ${format.dateTime(dataset.created_at)}`}>
+      <Panel title={dataset.name} hint={t.common.labelled(t.upload.imported, format.dateTime(dataset.created_at))}>
         <DatasetFacts dataset={dataset} />
         <Text size="sm" c="dimmed" mt="md">
           {t.dataset.heldoutHint}

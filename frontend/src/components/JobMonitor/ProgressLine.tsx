@@ -18,7 +18,7 @@ export function ProgressLine({ job }: { job: Job }) {
   const share = total > 0 ? done / total : p.fraction;
   const known = isPhase(p.phase, t.jobs.phases) ? t.jobs.phases[p.phase] : t.jobs.status[status];
   const label = status === "queued" ? t.jobs.queuedHint : status === "starting" && !p.phase ? t.jobs.startingHint : known;
-  const left = p.eta_seconds === null || total > 0 ? undefined : t.jobs.about(format.duration(p.eta_seconds));
+  const left = p.eta_seconds === null || total > 0 ? undefined : t.jobs.about(format.estimate(p.eta_seconds));
 
   return (
     <div>

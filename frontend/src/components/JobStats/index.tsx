@@ -25,7 +25,7 @@ export function JobStats({ job }: { job: Job }) {
   add(t.jobs.heldout, loss(p.heldout_loss), before === null ? undefined : t.jobs.heldoutBefore(before));
   if (!ended && p.learning_rate !== null) add(t.jobs.rate, format.small(p.learning_rate));
   if (p.tokens_per_second !== null) {
-    const seen = p.tokens === null ? undefined : `${t.jobs.tokens}: ${format.compact(p.tokens)}`;
+    const seen = p.tokens === null ? undefined : t.common.labelled(t.jobs.tokens, format.compact(p.tokens));
     add(t.jobs.speed, t.jobs.speedValue(format.number(p.tokens_per_second)), seen);
   }
   if (p.peak_bytes !== null) add(t.jobs.peak, format.bytes(p.peak_bytes));
@@ -33,7 +33,7 @@ export function JobStats({ job }: { job: Job }) {
     const end = job.finished_at === null ? now : Date.parse(job.finished_at);
     add(t.jobs.elapsed, format.duration((end - Date.parse(job.started_at)) / 1000));
   }
-  if (!ended && p.eta_seconds !== null) add(t.jobs.eta, t.jobs.about(format.duration(p.eta_seconds)));
+  if (!ended && p.eta_seconds !== null) add(t.jobs.eta, t.jobs.about(format.estimate(p.eta_seconds)));
 
   return facts.length > 0 ? <Facts large facts={facts} /> : null;
 }

@@ -24,7 +24,7 @@ export function MachineCard() {
           </p>
           {data.unused_reason && (
             <p className={classes.line}>
-              {t.machine.unused}: {data.unused_reason}
+              {t.common.labelled(t.machine.unused, data.unused_reason)}
             </p>
           )}
         </>

@@ -68,7 +68,7 @@ export function ModelSelector({ value, onChange }: ModelSelectorProps) {
       />
       {chosen?.preselected && chosen.preselected_reason && (
         <p className={classes.reason}>
-          <strong>{t.selector.why}:</strong> {chosen.preselected_reason}
+          <strong>{t.selector.why}</strong> {chosen.preselected_reason}
         </p>
       )}
       {chosen?.fit === "does_not_fit" && memory !== undefined && (

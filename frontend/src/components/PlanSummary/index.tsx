@@ -30,8 +30,8 @@ export function PlanSummary({ plan, updating = false }: { plan: Plan; updating?:
       </div>
       <Facts
         facts={[
-          { label: t.plan.time, value: t.plan.timeRange(format.duration(plan.seconds_p50), format.duration(plan.seconds_p90)) },
-          { label: t.plan.steps, value: format.number(plan.steps), hint: `${t.plan.effective}: ${format.number(plan.effective_batch_size)}` },
+          { label: t.plan.time, value: t.plan.timeRange(format.estimate(plan.seconds_p50), format.estimate(plan.seconds_p90)) },
+          { label: t.plan.steps, value: format.number(plan.steps), hint: t.common.labelled(t.plan.effective, format.number(plan.effective_batch_size)) },
           {
             label: t.plan.rows,
             value: format.number(plan.train_rows + plan.heldout_rows),

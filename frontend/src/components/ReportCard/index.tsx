@@ -25,7 +25,10 @@ function BeforeAfter({ before, after, improvement }: { before: number; after: nu
       ))}
       {improvement !== null && (
         <p className={classes.change} data-better={improvement > 0 || undefined}>
-          {t.jobs.heldout}: {improvement >= 0 ? t.report.better(format.percent(improvement)) : t.report.worse(format.percent(-improvement))}
+          {t.common.labelled(
+            t.jobs.heldout,
+            improvement >= 0 ? t.report.better(format.percent(improvement)) : t.report.worse(format.percent(-improvement)),
+          )}
         </p>
       )}
     </div>

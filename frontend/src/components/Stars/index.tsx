@@ -8,7 +8,7 @@ const MOST = 5;
 export function Stars({ rating, label }: { rating: number; label: string }) {
   const { t } = useMessages();
   return (
-    <span className={classes.stars} role="img" aria-label={`${label}: ${t.selector.stars(rating)}`}>
+    <span className={classes.stars} role="img" aria-label={t.common.labelled(label, t.selector.stars(rating))}>
       {Array.from({ length: MOST }, (_, index) => (
         <svg key={index} viewBox="0 0 24 24" width="16" height="16" data-filled={index < rating || undefined} aria-hidden="true">
           <path d={STAR} />

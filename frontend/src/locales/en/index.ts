@@ -41,6 +41,7 @@ export const en = {
     unknown: "unknown",
     yes: "yes",
     no: "no",
+    labelled: (label: string, value: string) => `${label}: ${value}`,
     of: (part: string, whole: string) => `${part} of ${whole}`,
   },
   server: {
@@ -187,7 +188,7 @@ export const en = {
     tooBig: (needed: string, has: string) =>
       `This model is expected to need ${needed}; this machine has ${has}. You can start all the same: it may run out of memory.`,
     unreachable: "Its weights are not on this machine and the model hub cannot be reached. Connect to the network, or choose a model that is ready.",
-    why: "Chosen for you",
+    why: "Chosen for you:",
     custom: "A model from the hub or a folder",
     customHint: "A hub id such as org/name, or a local folder.",
   },

@@ -44,6 +44,7 @@ export const fr: Messages = {
     unknown: "inconnu",
     yes: "oui",
     no: "non",
+    labelled: (label, value) => `${label} : ${value}`,
     of: (part, whole) => `${part} sur ${whole}`,
   },
   server: {
@@ -191,7 +192,7 @@ export const fr: Messages = {
       `Ce modèle devrait demander ${needed} ; cette machine en a ${has}. Vous pouvez lancer quand même : la mémoire pourrait manquer.`,
     unreachable:
       "Ses poids ne sont pas sur cette machine et le dépôt de modèles est injoignable. Connectez-vous au réseau ou choisissez un modèle prêt.",
-    why: "Choisi pour vous",
+    why: "Choisi pour vous :",
     custom: "Un modèle du dépôt ou d’un dossier",
     customHint: "Un identifiant comme org/nom, ou un dossier local.",
   },

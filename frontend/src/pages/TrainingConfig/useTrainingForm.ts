@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useMemo, useState } from "react";
 import { ADVANCED, type AdvancedText } from "@/components/AdvancedOptions/advanced";
 import { findLimitProblem, readNumber } from "@/lib/limits";
 import type { StartFinetuningRequest } from "@/types/api";
@@ -17,8 +17,9 @@ export function useTrainingForm(datasetId: string | undefined, modelName: string
   ];
   const valid = typed.every(([name, value]) => value === undefined || findLimitProblem(name, value) === undefined);
   const given = Object.fromEntries(typed.filter(([, value]) => value !== undefined));
-  const request: StartFinetuningRequest | undefined =
-    datasetId && modelName && valid ? { dataset_id: datasetId, model_name: modelName, ...given } : undefined;
+  const body = datasetId && modelName && valid ? JSON.stringify({ dataset_id: datasetId, model_name: modelName, ...given }) : undefined;
+  // The same object while nothing changes, so that a plan is asked for once per change.
+  const request = useMemo(() => (body === undefined ? undefined : (JSON.parse(body) as StartFinetuningRequest)), [body]);
 
   return { epochs, setEpochs, advanced, setAdvanced, request };
 }

@@ -1,4 +1,4 @@
-import { Button, Group, Skeleton, Stack, Text } from "@mantine/core";
+import { Button, Group, Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
@@ -89,13 +89,14 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
             <FormatExamples />
           </>
         )}
-        <Panel title={t.upload.earlier}>
-          {datasets.error && !datasets.data && <ErrorNotice error={datasets.error} onRetry={() => void datasets.refetch()} />}
-          {datasets.isPending && <Skeleton height={80} radius="md" aria-label={t.app.loading} />}
-          {datasets.data?.length === 0 && <EmptyState icon="file" title={t.upload.none} hint={t.upload.noneHint} />}
-          {earlier.length > 0 && <DatasetTable datasets={earlier} />}
-          {datasets.data && datasets.data.length > 0 && earlier.length === 0 && <Text c="dimmed">{t.common.none}</Text>}
-        </Panel>
+        {(!shown || earlier.length > 0) && (
+          <Panel title={t.upload.earlier}>
+            {datasets.error && !datasets.data && <ErrorNotice error={datasets.error} onRetry={() => void datasets.refetch()} />}
+            {datasets.isPending && <Skeleton height={80} radius="md" aria-label={t.app.loading} />}
+            {datasets.data?.length === 0 && <EmptyState icon="file" title={t.upload.none} hint={t.upload.noneHint} />}
+            {earlier.length > 0 && <DatasetTable datasets={earlier} />}
+          </Panel>
+        )}
       </Stack>
     </>
   );
