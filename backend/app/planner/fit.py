@@ -149,10 +149,13 @@ def _search(request: PlanRequest, shape: ModelShape, draft: _Draft) -> _Candidat
 
 
 def _prefer(candidates: list[_Candidate]) -> _Candidate:
-    """Return the first candidate (the fewest changes) unless another is clearly quicker."""
-    quickest = min(candidates, key=lambda candidate: candidate.time.p50)
+    """Return the largest micro-batch; among the two with and without recomputation the clearly quicker one.
+
+    A micro-batch is never split for speed: the engine itself cuts where that helps.
+    """
     first = candidates[0]
-    return quickest if quickest.time.p50 < 0.95 * first.time.p50 else first
+    other = next((found for found in candidates if found.run.checkpointing != first.run.checkpointing), first)
+    return other if other.time.p50 < 0.95 * first.time.p50 else first
 
 
 def _candidates(request: PlanRequest, shape: ModelShape, draft: _Draft, length: int) -> list[_Candidate]:

@@ -20,11 +20,11 @@ WHOLE_ROW = 1 << 20
 
 
 def measure_lengths(dataset: DatasetDir, info: DatasetInfo, model_path: Path | None) -> RowLengths:
-    """Return the lengths of the training rows for the tokenizer in `model_path`, or an estimate without one."""
+    """Return the lengths of all rows, held-out ones included, for the tokenizer in `model_path`, or an estimate without one."""
     if info.train_rows == 0:
         return RowLengths((), measured=False)
     if model_path is not None:
-        counted = _count(str(dataset.train_file), info.content_hash, info.train_rows, str(model_path))
+        counted = _count(str(dataset.rows_file), info.content_hash, info.rows, str(model_path))
         if counted is not None:
             return counted
     per_row = [max(1, round(count / CHARACTERS_PER_TOKEN)) + TEMPLATE_TOKENS for count in info.row_characters]
@@ -32,7 +32,7 @@ def measure_lengths(dataset: DatasetDir, info: DatasetInfo, model_path: Path | N
 
 
 @lru_cache(maxsize=64)
-def _count(train_file: str, content_hash: str, rows: int, model_path: str) -> RowLengths | None:  # noqa: ARG001  the key
+def _count(rows_file: str, content_hash: str, rows: int, model_path: str) -> RowLengths | None:  # noqa: ARG001  the key
     """Return measured lengths; None when the tokenizer cannot be read (the start says why)."""
     try:
         renderer = Renderer.load(Path(model_path))
@@ -41,7 +41,7 @@ def _count(train_file: str, content_hash: str, rows: int, model_path: str) -> Ro
     lengths: list[int] = []
     trained = total = 0
     every = max(1, -(-rows // MOST_COUNTED))
-    examples = DatasetDir(Path(train_file).parent).read_examples(Path(train_file))
+    examples = DatasetDir(Path(rows_file).parent).read_examples()
     for example in islice(examples, 0, None, every):
         try:
             encoded = renderer.encode(example, WHOLE_ROW)
