@@ -42,7 +42,7 @@ def missing_files(folder: Path) -> list[str]:
         except (OSError, ValueError, KeyError, AttributeError):
             shards = ["model.safetensors"]
         missing += [name for name in shards if not (folder / Path(name).name).is_file()]
-    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
+    tokenizers = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # what Renderer reads
     if not any(all((folder / name).is_file() for name in names) for names in tokenizers):
         missing.append("tokenizer.json")
     return missing

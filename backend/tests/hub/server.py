@@ -9,6 +9,7 @@ Real HTTP over a real socket: the code under test does not know the difference.
 """
 
 import hashlib
+import io
 import json
 import re
 import threading
@@ -91,14 +92,6 @@ class HubServer:
         repository = Repository(model_id, commit, dict(files), **access)  # type: ignore[arg-type]
         self.repositories[model_id] = repository
         return repository
-
-    def fetched(self) -> list[str]:
-        """Names of the files whose contents were asked for, in order."""
-        return [
-            request.path.split("/", 4)[-1] if request.path.count("/") > 4 else request.path.rsplit("/", 1)[-1]
-            for request in self.requests
-            if request.method == "GET" and "/resolve/" in request.path
-        ]
 
     def __enter__(self) -> "HubServer":
         self._thread.start()
@@ -197,8 +190,7 @@ def _handler_for(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             if name not in repository.files:
                 self._refuse(404, "EntryNotFound", "Entry not found")
                 return
-            content = repository.files[name]
-            data = content.read_bytes() if isinstance(content, Path) else content
+            size = repository.size(name)
             headers = {
                 "ETag": f'"{repository.etag(name)}"',
                 "X-Repo-Commit": repository.commit,
@@ -208,30 +200,34 @@ def _handler_for(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
             if match:
                 start = int(match[1])
-                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-                self._send(206, data[start:], headers, name)
+                headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+                self._send(206, repository.files[name], headers, name, start)
             else:
-                self._send(200, data, headers, name)
+                self._send(200, repository.files[name], headers, name)
 
         def _refuse(self, status: int, code: str, message: str) -> None:
             headers = {"X-Error-Code": code, "X-Error-Message": message, "Content-Type": "application/json"}
             self._send(status, json.dumps({"error": message}).encode(), headers)
 
-        def _send(self, status: int, body: bytes, headers: dict[str, str], name: str = "") -> None:
+        def _send(self, status: int, body: bytes | Path, headers: dict[str, str], name: str = "", start: int = 0) -> None:
+            """Answer with `body` from byte `start` on; a file is never read into memory as a whole."""
+            size = (body.stat().st_size if isinstance(body, Path) else len(body)) - start
             self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            for key, value in {**headers, "Content-Length": str(size)}.items():
                 self.send_header(key, value)
             self.end_headers()
             if self.command == "HEAD":
                 return
             cuts = hub.cuts.get(name)
-            sent_bytes = cuts.pop(0) if cuts else len(body)
-            if sent_bytes < len(body):
-                body, self.close_connection = body[:sent_bytes], True
-            for start in range(0, len(body), CHUNK_BYTES):
-                chunk = body[start : start + CHUNK_BYTES]
-                self.wfile.write(chunk)
-                if hub.bytes_per_second:
-                    time.sleep(len(chunk) / hub.bytes_per_second)
+            left = min(size, cuts.pop(0)) if cuts else size
+            if left < size:
+                self.close_connection = True
+            with body.open("rb") if isinstance(body, Path) else io.BytesIO(body) as stream:
+                stream.seek(start)
+                while chunk := stream.read(min(CHUNK_BYTES, left)):
+                    left -= len(chunk)
+                    self.wfile.write(chunk)
+                    if hub.bytes_per_second:
+                        time.sleep(len(chunk) / hub.bytes_per_second)
 
     return Handler
