@@ -1,7 +1,6 @@
 """The server: `create_app()` puts it together, `serve()` runs it."""
 
 import ipaddress
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,12 +17,11 @@ from app.api.responses import correct_error_types, problems
 from app.api.routes import chat, datasets, jobs, models, plans, system
 from app.api.security import LocalOnly
 from app.core.errors import Conflict, Forbidden
+from app.core.logging import configure_logging
 from app.core.settings import Settings
 from app.services.studio import open_studio
 from app.services.system_service import versions
 from app.storage.server_lock import AlreadyServed, ServerLock
-
-log = logging.getLogger(__name__)
 
 STREAMS_END_SECONDS = 5
 """Open event streams and chats may take this long to end when the server stops."""
@@ -106,12 +104,13 @@ def serve(settings: Settings) -> None:
         )
     except OSError as problem:
         raise Conflict("port", host=settings.host, port=settings.port, reason=problem.strerror) from None
+    configure_logging(settings.data_dir / "logs" / "server.log", settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        log_level=settings.log_level.lower(),
+        log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,

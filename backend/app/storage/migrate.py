@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection, make_url
 
 import app
@@ -84,9 +84,10 @@ def upgrade(url: str, data_dir: Path) -> None:
 def _copy_sqlite(url: str, target: Path) -> None:
     target.unlink(missing_ok=True)
     engine = migration_engine(url)
+    connection = engine.raw_connection()  # VACUUM runs outside any transaction
     try:
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-            connection.execute(text("VACUUM INTO :target"), {"target": str(target)})
+        connection.cursor().execute("VACUUM INTO ?", (str(target),))
     finally:
+        connection.close()
         engine.dispose()
     target.chmod(0o600)

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from app.core.settings import Settings
+from app.main import STREAMS_END_SECONDS
 from app.storage.db import Database
 from app.storage.job_dir import JobDir
 from app.storage.repositories import Events
@@ -163,7 +164,7 @@ def test_the_server_stops_at_once_although_a_browser_follows_a_job(live: LiveSer
     followed = server.follow(job_id, None)
     next(followed)
     began = time.monotonic()
-    assert server.end(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 4
+    assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)  # uvicorn raises the signal again when it has tidied up
+    assert time.monotonic() - began < STREAMS_END_SECONDS, "the server waited for the stream"
     list(followed)  # ends without an error: the stream was closed, not cut
     server.close()

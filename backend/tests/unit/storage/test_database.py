@@ -1,0 +1,185 @@
+"""Engine settings, transactions and migrations, on real SQLite files."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from app.storage.db import Database, sqlite_is_fixed, sqlite_module
+from app.storage.migrate import alembic_config, current_revision, migration_engine, upgrade
+from app.storage.tables import DatasetRow, JobEventRow, JobRow, Table
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    made = f"sqlite:///{tmp_path / 'affinage.db'}"
+    upgrade(made, tmp_path)
+    return made
+
+
+def job_row(job_id: str) -> JobRow:
+    texts = ("name", "model_id", "model_name", "dataset_id", "dataset_name", "device_id", "created_at", "spec")
+    return JobRow(job_id=job_id, status="queued", step=0, total_steps=0, last_seq=0, events_offset=0, **dict.fromkeys(texts, "x"))
+
+
+def fill(database: Database) -> None:
+    with database.writing() as session:
+        session.add(job_row("a"))
+        session.flush()
+        session.add_all(JobEventRow(job_id="a", seq=seq, kind="noted", body="{}") for seq in (1, 2, 3))
+        session.add(DatasetRow(dataset_id="d", name="d", created_at="x", rows=1, content_hash="x"))
+
+
+def counts(url: str) -> dict[str, int]:
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        found = {
+            name: connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one()
+            for name in inspect(connection).get_table_names()
+        }
+    engine.dispose()
+    return found
+
+
+def test_the_sqlite_in_use_is_free_of_the_wal_reset_bug() -> None:
+    assert sqlite_is_fixed(tuple(sqlite_module().sqlite_version_info))
+
+
+@pytest.mark.parametrize(
+    "version, fixed",
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_old_versions_with_the_bug_are_known(version: tuple[int, int, int], fixed: bool) -> None:
+    assert sqlite_is_fixed(version) is fixed
+
+
+def test_each_connection_has_the_house_settings(url: str) -> None:
+    database = Database(url)
+    with database.reading() as session:
+        found = {name: session.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous")}
+        found |= {name: session.execute(text(f"PRAGMA {name}")).scalar_one() for name in ("foreign_keys", "busy_timeout")}
+    database.close()
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+def test_a_writer_waits_for_another_and_a_reader_waits_for_none(url: str) -> None:
+    database = Database(url)
+    order: list[str] = []
+
+    def write_second() -> None:
+        with database.writing() as session:
+            session.add(DatasetRow(dataset_id="2", name="d", created_at="x", rows=1, content_hash="x"))
+            session.flush()
+            order.append("second")
+
+    with database.writing() as session:
+        session.add(DatasetRow(dataset_id="1", name="d", created_at="x", rows=1, content_hash="x"))
+        session.flush()
+        other = threading.Thread(target=write_second)
+        other.start()
+        time.sleep(0.2)
+        with database.reading() as reader:
+            assert reader.query(DatasetRow).count() == 0
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    with database.reading() as reader:
+        assert reader.query(DatasetRow).count() == 2
+    database.close()
+
+
+def test_an_error_rolls_everything_back(url: str) -> None:
+    database = Database(url)
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.add(DatasetRow(dataset_id="d", name="d", created_at="x", rows=1, content_hash="x"))
+        session.flush()
+        session.add(JobEventRow(job_id="no such job", seq=1, kind="noted", body="{}"))
+    with database.reading() as session:
+        assert session.query(DatasetRow).count() == 0
+    database.close()
+
+
+def test_the_migrations_lead_to_exactly_the_tables_of_the_code(url: str) -> None:
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+    engine.dispose()
+
+
+def test_migrations_can_be_taken_back_to_nothing_and_done_again(url: str, tmp_path: Path) -> None:
+    command.downgrade(alembic_config(url), "base")
+    assert set(counts(url)) == {"alembic_version"}
+    upgrade(url, tmp_path)
+    assert current_revision(url) == ScriptDirectory.from_config(alembic_config(url)).get_current_head()
+
+
+WIDEN_JOBS = """
+import sqlalchemy as sa
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "next", {head!r}, None, None
+def upgrade():
+    with op.batch_alter_table("jobs", recreate="always") as batch:
+        batch.add_column(sa.Column("extra", sa.Text()))
+    {failure}
+def downgrade():
+    pass
+"""
+
+
+def add_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, failure: str) -> None:
+    """Copy the scripts and put one behind the newest that rebuilds the parent table of the events."""
+    from shutil import copytree
+
+    from app.storage import migrate
+
+    folder = tmp_path / "migrations"
+    copytree(migrate.migrations_folder(), folder)
+    head = ScriptDirectory.from_config(alembic_config(url)).get_current_head()
+    (folder / "versions" / "next.py").write_text(WIDEN_JOBS.format(head=head, failure=failure))
+    monkeypatch.setattr(migrate, "migrations_folder", lambda: folder)
+
+
+def test_a_migration_that_rebuilds_a_parent_table_keeps_every_child_row_and_a_copy_of_the_old_database(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(url)
+    fill(database)
+    database.close()
+    before = counts(url)
+    add_migration(tmp_path, monkeypatch, url, "pass")
+    upgrade(url, tmp_path)
+    assert current_revision(url) == "next"
+    assert counts(url) == before and before["job_events"] == 3
+    assert counts(f"sqlite:///{tmp_path / 'affinage.db.before-next'}") == before
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(url)
+    fill(database)
+    database.close()
+    before, revision = counts(url), current_revision(url)
+    add_migration(tmp_path, monkeypatch, url, 'op.execute("SELECT nonsense")')
+    with pytest.raises(OperationalError):
+        upgrade(url, tmp_path)
+    assert (counts(url), current_revision(url)) == (before, revision)
+    engine = migration_engine(url)
+    with engine.connect() as connection:
+        assert "extra" not in {column["name"] for column in inspect(connection).get_columns("jobs")}
+    engine.dispose()
