@@ -6,9 +6,9 @@ from pathlib import Path
 # Before torch is loaded. Matrices of 32 columns gain nothing from threads, and on a busy machine they wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytest  # noqa: E402
+import pytest
 
-from tests.engine.tiny import write_gpt2, write_llama  # noqa: E402
+from tests.engine.tiny import write_gpt2, write_llama
 
 
 @pytest.fixture(scope="session")
