@@ -52,6 +52,7 @@ export function AdvancedOptions({ values, onChange, plan }: AdvancedOptionsProps
                 label={t.options[name]}
                 description={origin ? `${t.optionHints[name]} ${origin}` : t.optionHints[name]}
                 placeholder={automatic ? number(automatic.value as number) : t.common.automatic}
+                classNames={{ description: classes.hint ?? "" }}
                 inputMode="decimal"
                 autoComplete="off"
                 value={text}

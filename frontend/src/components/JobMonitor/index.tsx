@@ -46,6 +46,8 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
   if (error && !job) return <ErrorNotice error={error} onRetry={() => void refetch()} />;
   if (!job) return <Skeleton height={420} radius="lg" aria-label={t.app.loading} />;
 
+  // A name that was not given says the same already.
+  const made = `${job.model_name} · ${job.dataset_name}`;
   return (
     <div className={classes.monitor} data-testid="job" data-job={job.job_id} data-status={job.status}>
       <Panel>
@@ -54,13 +56,15 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
             <div className={classes.names}>
               <Title order={2}>{job.name}</Title>
               <Text size="sm" c="dimmed">
-                {job.model_name} · {job.dataset_name} · {format.dateTime(job.created_at)}
+                {job.name !== made && `${made} · `}
+                {format.dateTime(job.created_at)}
               </Text>
             </div>
             <StatusPill status={job.status} />
           </div>
           {running && <ProgressLine job={job} />}
           <Outcome job={job} details={details} />
+          <JobStats job={job} />
           {cancel.error && <ErrorNotice error={cancel.error} />}
           <Group gap="xs">
             {job.can_chat && (
@@ -92,12 +96,9 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
       </Panel>
       {testing && job.can_chat && <ChatCompare jobId={job.job_id} datasetId={job.dataset_id} />}
       <Panel title={t.curve.title} hint={t.curve.hint}>
-        <div className={classes.parts}>
-          <JobStats job={job} />
-          <Suspense fallback={<Skeleton height={300} radius="md" />}>
-            <ProgressCurve training={loss} heldout={heldout} />
-          </Suspense>
-        </div>
+        <Suspense fallback={<Skeleton height={300} radius="md" />}>
+          <ProgressCurve training={loss} heldout={heldout} />
+        </Suspense>
       </Panel>
     </div>
   );

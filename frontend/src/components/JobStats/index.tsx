@@ -19,6 +19,7 @@ export function JobStats({ job }: { job: Job }) {
   const loss = (value: number | null): string | null => (value === null ? null : format.number(value, LOSS_DIGITS));
 
   if (p.total_steps > 0) add(t.jobs.step, t.common.of(format.number(p.step), format.number(p.total_steps)));
+  if (!ended && p.eta_seconds !== null) add(t.jobs.eta, t.jobs.about(format.estimate(p.eta_seconds)));
   if (p.epoch !== null) add(t.jobs.epoch, format.number(p.epoch, 1));
   add(t.jobs.loss, loss(p.loss));
   const before = loss(p.heldout_loss_before);
@@ -33,7 +34,6 @@ export function JobStats({ job }: { job: Job }) {
     const end = job.finished_at === null ? now : Date.parse(job.finished_at);
     add(t.jobs.elapsed, format.duration((end - Date.parse(job.started_at)) / 1000));
   }
-  if (!ended && p.eta_seconds !== null) add(t.jobs.eta, t.jobs.about(format.estimate(p.eta_seconds)));
 
   return facts.length > 0 ? <Facts large facts={facts} /> : null;
 }
