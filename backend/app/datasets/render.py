@@ -15,30 +15,21 @@ Text such as `<|im_end|>` inside a message stays text: a message cannot end its 
 special tokens in the model's tokenizer (`[INST]` in Llama 2).
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer
 
 from app.contracts.dataset import Example, Message
 from app.core.errors import DatasetInvalid, Invalid, ModelUnavailable
+from app.datasets.pieces import PieceTokenizer
 from app.datasets.template import PLAIN_TEMPLATE, ChatTemplate, one_line
 from app.datasets.tokenizer_files import TokenizerFiles, load_tokenizer_files
 
 Fallback = Literal["none", "last_turn", "constructed"]
-
-_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
-"""Unicode noncharacters, never part of real text: they fence control tokens inside messages until tokenisation."""
-_FENCED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
-
-_ANCHOR = "\n"
-"""Set before a piece so that the tokenizer does not take its first word for the start of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +60,9 @@ class Renderer:
         self.template_name: Literal["chat", "plain"] = "plain" if files.chat_template is None else "chat"
         """`plain` when the model has no chat template and PLAIN_TEMPLATE is used."""
         self._template = ChatTemplate(files.chat_template or PLAIN_TEMPLATE, files.special_tokens)
-        added = self._tokenizer.get_added_tokens_decoder()
-        self._special_ids = {token for token, value in added.items() if value.special} | files.stop_ids
-        self._added_ids = set(added)
-        controls = sorted((value.content for value in added.values() if value.special), key=len, reverse=True)
-        self._control = re.compile("|".join(re.escape(text) for text in controls) or "(?!)")
+        self._piece_tokenizer = PieceTokenizer(files.tokenizer, files.special_tokens["eos_token"])
+        self._special_ids = self._piece_tokenizer.special_ids | files.stop_ids
         self._text_start = self._ids_before_text()
-        self._marks_starts, self._marks_after_added = self._start_marks()
         self._learn_template()
         self.pad_id = files.pad_id
         self.stop_ids = files.stop_ids | {self._end_of_turn_id}
@@ -179,7 +166,7 @@ class Renderer:
         ids = list(self._text_start) if self.template_name == "plain" else []
         trained = [False] * len(ids)
         for index, piece in enumerate(pieces):
-            part = self._encode_piece(piece.text, ids[-1] if index else None)
+            part = self._piece_tokenizer.encode(piece.text, ids[-1] if index else None)
             learned = len(part) if piece.trained else 0
             if piece.trained:
                 end = next((at for at in range(len(part) - 1, -1, -1) if part[at] in self._special_ids), None)
@@ -192,57 +179,6 @@ class Renderer:
             ids += part
             trained += [True] * learned + [False] * (len(part) - learned)
         return ids, trained
-
-    # --- tokenising ------------------------------------------------------------------------------------------------
-
-    def _encode_piece(self, text: str, previous: int | None) -> list[int]:
-        """Return the ids of `text` where it continues a sequence that ends in `previous` (None: it starts one)."""
-        if _OPEN not in text:
-            return self._encode_run(self._tokenizer, text, previous)
-        ids: list[int] = []
-        for index, run in enumerate(_FENCED.split(text)):
-            tokenizer = self._literal_tokenizer if index % 2 else self._tokenizer
-            ids += self._encode_run(tokenizer, run, ids[-1] if ids else previous)
-        return ids
-
-    def _encode_run(self, tokenizer: Tokenizer, text: str, previous: int | None) -> list[int]:
-        if not text:
-            return []
-        continues = previous is not None and not (self._marks_after_added and previous in self._added_ids)
-        if self._marks_starts and continues:
-            anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False).ids
-            ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False).ids
-            if ids[: len(anchor)] == anchor:
-                return ids[len(anchor) :]
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-    @cached_property
-    def _literal_tokenizer(self) -> Tokenizer:
-        """The same tokenizer, to which special tokens are ordinary text."""
-        literal = Tokenizer.from_str(self._tokenizer.to_str())
-        literal.encode_special_tokens = True
-        return literal
-
-    def _ids_before_text(self) -> list[int]:
-        """Return what the tokenizer sets before a text (BOS, or nothing); `add_bos_token` in the files decides."""
-        if self._files.add_bos is not None:
-            return [self._files.bos_id] if self._files.add_bos and self._files.bos_id is not None else []
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        full: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids
-        return next((full[:start] for start in range(len(full)) if full[start : start + len(bare)] == bare), [])
-
-    def _start_marks(self) -> tuple[bool, bool]:
-        """Measure whether the tokenizer marks the first word of a text (SentencePiece's dummy space).
-
-        Second value: whether it does so after an added token as well (Llama 2's "legacy" behaviour).
-        """
-
-        def encode(text: str) -> list[int]:
-            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-        marks = encode(_ANCHOR + "a") != encode(_ANCHOR) + encode("a")
-        end = self._files.special_tokens["eos_token"]
-        return marks, marks and encode(end + "a") == [*encode(end), *encode("a")]
 
     # --- what this template can write ------------------------------------------------------------------------------
 
@@ -257,7 +193,7 @@ class Renderer:
         if "q0" not in prompt or "a0" not in whole:
             raise ModelUnavailable("template_broken", reason="it leaves messages out")
         closing = whole[len(prompt) :] if whole.startswith(prompt) else whole
-        ends = [token for token in self._encode_piece(closing, None) if token in self._special_ids]
+        ends = [token for token in self._piece_tokenizer.encode(closing, None) if token in self._special_ids]
         self._end_of_turn_id = ends[-1] if ends else self._files.eos_id
         self._end_of_turn = self._tokenizer.id_to_token(self._end_of_turn_id) or ""
         system = Message(role="system", content="s0")
@@ -271,13 +207,25 @@ class Renderer:
         except TemplateError:
             return ""
 
+    def _fenced(self, message: Message) -> Message:
+        content = self._piece_tokenizer.fence(message.content)
+        return message if content == message.content else message.model_copy(update={"content": content})
+
+    def _ids_before_text(self) -> list[int]:
+        """Return what the tokenizer sets before a text (BOS, or nothing); `add_bos_token` in the files decides."""
+        if self._files.add_bos is not None:
+            return [self._files.bos_id] if self._files.add_bos and self._files.bos_id is not None else []
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        full: list[int] = self._tokenizer.encode("a", add_special_tokens=True).ids
+        return next((full[:start] for start in range(len(full)) if full[start : start + len(bare)] == bare), [])
+
     def _adapt(self, messages: Sequence[Message]) -> list[Message]:
         """Bring messages into the form that this template can write, and fence control tokens inside them.
 
         Where the template has no system role, the system text opens the first user message; where it has no tool
         role, a tool's result speaks as the user; where turns must alternate, neighbours of one role are joined.
         """
-        turns = [self._fence(message) for message in messages]
+        turns = [self._fenced(message) for message in messages]
         if self._tool_speaks_as_user:
             turns = [turn.model_copy(update={"role": "user"}) if turn.role == "tool" else turn for turn in turns]
         if self._folds_system:
@@ -286,13 +234,6 @@ class Renderer:
             groups = [list(group) for _, group in groupby(turns, key=lambda turn: turn.role)]
             turns = [group[0].model_copy(update={"content": _join(group)}) for group in groups]
         return turns
-
-    def _fence(self, message: Message) -> Message:
-        content = message.content
-        if _OPEN in content or _CLOSE in content:
-            content = content.replace(_OPEN, "").replace(_CLOSE, "")
-        content = self._control.sub(lambda found: f"{_OPEN}{found.group()}{_CLOSE}", content)
-        return message if content == message.content else message.model_copy(update={"content": content})
 
 
 def _join(turns: list[Message]) -> str:
