@@ -35,7 +35,7 @@ class Hardware(Frozen):
     cpu_name: str
     driver_version: str | None = None
     unused_reason: str | None = None
-    """Why a graphics card that is present is not used (no driver, CPU build of torch, ...)."""
+    """Message key of why a graphics card that is present is not used: `gpu_unused.no_driver`, `gpu_unused.cpu_build`, ..."""
 
     @property
     def best(self) -> Device:

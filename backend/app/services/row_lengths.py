@@ -4,7 +4,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from app.contracts.dataset import DatasetInfo
+from app.contracts.dataset import DatasetInfo, Example
 from app.core.errors import DatasetInvalid, ModelUnavailable
 from app.datasets.render import Renderer
 from app.planner.run_shape import RowLengths
@@ -41,15 +41,15 @@ def _count(rows_file: str, content_hash: str, rows: int, model_path: str) -> Row
     lengths: list[int] = []
     trained = total = 0
     every = max(1, -(-rows // MOST_COUNTED))
-    examples = DatasetDir(Path(rows_file).parent).read_examples()
-    for example in islice(examples, 0, None, every):
-        try:
-            encoded = renderer.encode(example, WHOLE_ROW)
-        except DatasetInvalid:
-            continue
-        lengths.append(encoded.full_length)
-        total += len(encoded.ids)
-        trained += sum(encoded.trained)
+    with Path(rows_file).open("rb") as lines:
+        for line in islice(lines, 0, None, every):
+            try:
+                encoded = renderer.encode(Example.model_validate_json(line), WHOLE_ROW)
+            except DatasetInvalid:
+                continue
+            lengths.append(encoded.full_length)
+            total += len(encoded.ids)
+            trained += sum(encoded.trained)
     if not lengths:
         return None
     lengths.sort()

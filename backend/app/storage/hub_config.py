@@ -26,16 +26,26 @@ class HubReach:
         self._known: dict[str, tuple[float, bool]] = {}
 
     def answers(self) -> bool:
-        """Return whether the hub answered a minute ago or now; the first question takes at most REACH_SECONDS."""
+        """Return whether the hub answered when it was last asked.
+
+        Only the very first question waits, at most REACH_SECONDS; later an old answer is given while a new one is fetched.
+        """
         if is_offline():
             return False
         endpoint = hub_endpoint()
         with self._lock:
-            at, answered = self._known.get(endpoint, (0.0, False))
-            if not at or time.monotonic() - at > REMEMBER_SECONDS:
-                answered = self._ask(endpoint)
-                self._known[endpoint] = (time.monotonic(), answered)
-            return answered
+            known = self._known.get(endpoint)
+            if known is None:
+                known = self._known[endpoint] = (time.monotonic(), self._ask(endpoint))
+            elif time.monotonic() - known[0] > REMEMBER_SECONDS:
+                self._known[endpoint] = (time.monotonic(), known[1])
+                threading.Thread(target=self._refresh, args=(endpoint,), daemon=True, name="hub-refresh").start()
+            return known[1]
+
+    def _refresh(self, endpoint: str) -> None:
+        answered = self._ask(endpoint)
+        with self._lock:
+            self._known[endpoint] = (time.monotonic(), answered)
 
     @staticmethod
     def _ask(endpoint: str) -> bool:

@@ -127,6 +127,18 @@ def test_the_hub_is_asked_once_a_minute_and_a_proxy_s_refusal_is_no_answer(hub: 
     assert not HubReach().answers()
 
 
+def test_an_old_answer_is_given_at_once_while_the_hub_is_asked_again(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_config, "REMEMBER_SECONDS", 0.0)
+    reach = HubReach()
+    assert reach.answers()
+    hub.answer_everything = (503, "text/plain", b"down")
+    assert reach.answers(), "the old answer"
+    deadline = time.monotonic() + 10
+    while reach.answers() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not reach.answers()
+
+
 def test_a_hub_that_never_answers_holds_the_list_up_for_two_seconds_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
