@@ -1,16 +1,18 @@
 """One handler for every failure: expected ones, values out of range, the router's own, and defects."""
 
+import errno
 import logging
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from app.api import page
 from app.api.schemas.errors import ErrorBody
 from app.api.wording import error_content
-from app.core.errors import AffinageError, Forbidden, NotFound, TooLarge, Unsupported
+from app.core.errors import AffinageError, DiskFull, Forbidden, NotFound, TooLarge, Unsupported
 from app.core.messages import Language, pick_language
 from app.core.validation import refuse_values
 
@@ -27,6 +29,23 @@ class BodyUnreadable(AffinageError):
     """The body is no valid JSON, form or text."""
 
     status_code, code = 400, "invalid"
+
+
+class Busy(AffinageError):
+    """Other writers held the database longer than a request waits."""
+
+    status_code, code = 503, "busy"
+
+
+RETRY_SECONDS = "5"
+
+
+def find_known(problem: OSError | OperationalError) -> AffinageError | None:
+    """Return what the system or the database means, where it is nothing that we did wrong."""
+    words = str(problem).lower()
+    if "disk is full" in words or (isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return DiskFull("writing")
+    return Busy() if "database is locked" in words else None
 
 
 def error_response(problem: AffinageError, language: Language, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -77,6 +96,15 @@ def install_error_handlers(app: FastAPI) -> None:
                 return error_response(Forbidden(), language, headers)
             case _:
                 return error_response(BodyUnreadable("body"), language, headers)
+
+    @app.exception_handler(OSError)
+    @app.exception_handler(OperationalError)
+    async def from_the_system(request: Request, problem: OSError | OperationalError) -> JSONResponse:
+        known = find_known(problem)
+        if known is None:
+            raise problem
+        headers = {"Retry-After": RETRY_SECONDS} if known.status_code == 503 else None
+        return error_response(known, request_language(request), headers)
 
     @app.exception_handler(Exception)
     async def defect(request: Request, problem: Exception) -> JSONResponse:

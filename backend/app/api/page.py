@@ -13,6 +13,7 @@ NOT_BUILT = (
     "The web page is not built yet. Run `make page` in the checkout, then reload.\n"
     "La page web n'est pas encore construite. Lancez `make page` dans le dépôt, puis rechargez.\n"
 )
+READING = ["GET", "HEAD"]
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -27,13 +28,13 @@ def page_folder() -> Path | None:
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/docs")
+@router.api_route("/docs", methods=READING)
 def show_docs() -> Response:
     """Serve the page that renders /openapi.json, built with the rest: no CDN, no inline script."""
     return _send("docs.html")
 
 
-@router.get("/{path:path}")
+@router.api_route("/{path:path}", methods=READING)
 def show_page(path: str, request: Request) -> Response:
     """Serve a file of the built page, or its index for an address of its router."""
     if path == "api" or path.startswith(("api/", "v1/")):

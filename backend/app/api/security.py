@@ -52,6 +52,8 @@ class LocalOnly:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["path"].startswith("/api/"):
+                    headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         problem = refusal(scope["method"], Headers(scope=scope))

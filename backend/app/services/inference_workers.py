@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 START_SECONDS = 20.0
 """Longest wait for a new worker to listen; it does so before it imports torch."""
 POLL_SECONDS = 0.02
+END_SECONDS = 2.0
+"""A worker that is told to end gets this long; it has nothing to save."""
 CREDENTIALS = struct.Struct("3i")
 """pid, uid, gid: what SO_PEERCRED tells about the process behind a Unix socket."""
 
@@ -96,7 +98,11 @@ class InferenceWorkers:
         for device_id in self._used:
             self.end(device_id)
         for process in self._processes.values():
-            process.wait()
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def find_listener(path: Path) -> int | None:

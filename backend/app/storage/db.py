@@ -21,6 +21,9 @@ FIXED_SQLITE = (3, 51, 3)
 FIXED_BACKPORTS = {(3, 50): 7, (3, 44): 6}
 """Older lines that got the fix, with the patch level from which on."""
 
+BUSY_MILLISECONDS = 10_000
+"""How long a writer waits for another before it gives up."""
+
 _WRITES = "affinage_writes"
 
 
@@ -59,7 +62,7 @@ def open_engine(url: str) -> Engine:
 
 def _configure(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin or commit on its own
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

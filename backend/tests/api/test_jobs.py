@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,21 @@ def test_a_repeated_start_with_the_same_key_is_one_job(server: TestClient, body:
     other = server.post("/api/start-finetuning", json={**body, "seed": 1}, headers=headers)
     check_error(other, 409, "conflict")
     server.post(f"/api/jobs/{first.json()['job_id']}/cancel")
-    wait_for(server, first.json()["job_id"], "cancelled", "succeeded")
+
+
+def test_many_equal_starts_at_once_are_one_job(server: TestClient, body: dict[str, Any]) -> None:
+    def start(_: int) -> tuple[int, str]:
+        answer = server.post("/api/start-finetuning", json=body, headers={"Idempotency-Key": "key-2"})
+        return answer.status_code, answer.json().get("job_id", answer.text)
+
+    before = len(server.get("/api/jobs").json()["jobs"])
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(start, range(16)))
+    assert len(answers) == 1
+    ((status, job_id),) = answers
+    assert status == 201
+    assert len(server.get("/api/jobs").json()["jobs"]) == before + 1
+    server.post(f"/api/jobs/{job_id}/cancel")
 
 
 def test_a_running_job_holds_its_device_until_it_is_cancelled(

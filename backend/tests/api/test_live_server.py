@@ -71,9 +71,9 @@ class LiveServer:
         self.client.close()
 
 
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[LiveServer]:
-    server = LiveServer(tmp_path / "data")
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path_factory.mktemp("live") / "data")
     server.start()
     yield server
     server.close()
@@ -155,9 +155,8 @@ def test_a_port_that_is_taken_is_named(live: LiveServer, tmp_path: Path) -> None
     assert ended.returncode != 0 and f"127.0.0.1:{live.port}" in ended.stderr.decode()
 
 
-def test_the_server_stops_at_once_although_a_browser_follows_a_job(live: LiveServer, tiny_model: Path) -> None:
-    live.close()
-    server = LiveServer(live.data_dir, model_roots=str(tiny_model.parent))
+def test_the_server_stops_at_once_although_a_browser_follows_a_job(tmp_path: Path, tiny_model: Path) -> None:
+    server = LiveServer(tmp_path / "data", model_roots=str(tiny_model.parent))
     server.start()
     body = {"dataset_id": dataset_id(server.client), "model_name": str(tiny_model), "num_epochs": 1000}
     job_id = server.client.post("/api/start-finetuning", json=body).json()["job_id"]

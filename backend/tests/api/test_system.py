@@ -1,16 +1,19 @@
 """Health, the page, errors that belong to no route, and who may talk to the server."""
 
+import errno
 import json
 import stat
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from app.api import page
 from app.core.errors import Forbidden
 from app.core.settings import Settings
 from app.main import check_address, create_app
+from app.storage import db
 from app.storage.server_lock import AlreadyServed
 from tests.api.conftest import ADDRESS, FRENCH, check_error
 
@@ -67,6 +70,31 @@ def test_a_defect_shows_no_traceback_and_leaves_the_house_body(settings: Setting
         answer = client.get("/api/broken")
     check_error(answer, 500, "internal")
     assert "secret" not in answer.text and "Traceback" not in answer.text
+
+
+def test_a_database_that_others_hold_answers_busy_and_when_to_try_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "BUSY_MILLISECONDS", 100)
+    with TestClient(create_app(settings), base_url=ADDRESS) as client:
+        studio = client.app.state.studio  # type: ignore[attr-defined]
+        with studio.database.writing() as session:
+            session.execute(text("SELECT 1"))
+            answer = client.post("/api/jobs/x/cancel")
+    check_error(answer, 503, "busy")
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_full_disk_answers_507(settings: Settings) -> None:
+    app = create_app(settings)
+
+    @app.get("/api/full")
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    app.router.routes.insert(0, app.router.routes.pop())
+    with TestClient(app, base_url=ADDRESS) as client:
+        check_error(client.get("/api/full"), 507, "disk_full")
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "192.168.1.5:8000"])
