@@ -15,11 +15,15 @@ async function violations(page: Page): Promise<string[]> {
   return results.violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 160)}`));
 }
 
-test("every page passes axe in light and dark, wide and narrow", async ({ browser, studio }) => {
+async function addDataset(studio: string): Promise<string> {
   const form = new FormData();
   form.append("file", new Blob([readFileSync(HELPDESK)]), "helpdesk.csv");
   const answer = await fetch(`${studio}/api/datasets`, { method: "POST", body: form });
-  const { dataset_id: id } = (await answer.json()) as { dataset_id: string };
+  return ((await answer.json()) as { dataset_id: string }).dataset_id;
+}
+
+test("every page passes axe in light and dark, wide and narrow", async ({ browser, studio }) => {
+  const id = await addDataset(studio);
   for (const [colorScheme, width] of [["light", 1440], ["dark", 360]] as const) {
     const context = await browser.newContext({ colorScheme, viewport: { width, height: 900 }, baseURL: studio, reducedMotion: "reduce" });
     const page = await context.newPage();
@@ -34,7 +38,8 @@ test("every page passes axe in light and dark, wide and narrow", async ({ browse
   }
 });
 
-test("a model that is too big warns and can be started all the same; numbers out of range are named in place", async ({ page }) => {
+test("a model that is too big warns and can be started all the same; numbers out of range are named in place", async ({ page, studio }) => {
+  await addDataset(studio);
   await page.goto("/training?model=meta-llama/Llama-2-7b-hf");
   await expect(page.getByTestId("model-facts")).toBeVisible();
   await page.getByRole("button", { name: "Advanced settings" }).click();

@@ -60,13 +60,13 @@ function Foot() {
   const { t } = useMessages();
   const { data } = useQuery(healthQuery);
   return (
-    <footer className={classes.foot}>
+    <div className={classes.foot}>
       <Preferences />
       <p>
         <a href="/docs">{t.app.apiDocs}</a>
         {data && <span> · {t.app.version(data.version)}</span>}
       </p>
-    </footer>
+    </div>
   );
 }
 
@@ -98,13 +98,13 @@ export function AppFrame({ children }: { children: ReactNode }) {
         <MachineCard />
         <Foot />
       </Drawer>
-      <div className={classes.side}>
+      <header className={classes.side}>
         <Brand />
         <Navigation />
         <div className={classes.spring} />
         <MachineCard />
         <Foot />
-      </div>
+      </header>
       <main id="content" tabIndex={-1} className={classes.main}>
         <div className={classes.inner}>
           <ServerBanner />

@@ -20,7 +20,14 @@ export function DatasetDetail({ datasetId }: { datasetId: string }) {
   const remove = useDeleteDataset();
   useDocumentTitle(dataset?.name ?? t.dataset.title);
 
-  if (error && !dataset) return <ErrorNotice error={error} onRetry={() => void refetch()} />;
+  if (error && !dataset) {
+    return (
+      <>
+        <PageHeader title={t.dataset.title} />
+        <ErrorNotice error={error} onRetry={() => void refetch()} />
+      </>
+    );
+  }
   if (!dataset) return <Skeleton height={420} radius="lg" aria-label={t.app.loading} />;
   return (
     <>

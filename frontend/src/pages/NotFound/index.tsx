@@ -1,7 +1,6 @@
 import { Button } from "@mantine/core";
 import { Link } from "@tanstack/react-router";
-import { EmptyState } from "@/components/EmptyState";
-import { Panel } from "@/components/Panel";
+import { PageHeader } from "@/components/PageHeader";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
 
@@ -10,13 +9,10 @@ export function NotFound() {
   const { t } = useMessages();
   useDocumentTitle(t.errors.notFound);
   return (
-    <Panel>
-      <EmptyState
-        icon="search"
-        title={t.errors.notFound}
-        hint={t.errors.notFoundHint}
-        action={<Button renderRoot={(props) => <Link to="/upload" {...props} />}>{t.errors.home}</Button>}
-      />
-    </Panel>
+    <PageHeader
+      title={t.errors.notFound}
+      lead={t.errors.notFoundHint}
+      action={<Button renderRoot={(props) => <Link to="/upload" {...props} />}>{t.errors.home}</Button>}
+    />
   );
 }
