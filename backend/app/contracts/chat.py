@@ -6,6 +6,7 @@ from pydantic import Field
 
 from app.contracts.dataset import Message
 from app.contracts.frozen import Frozen
+from app.contracts.options import Quantization
 
 
 class Generation(Frozen):
@@ -27,6 +28,8 @@ class GenerateCommand(Frozen):
     model_path: str
     adapter_path: str | None
     dtype: str
+    quantization: Quantization = "none"
+    """As in training: an adapter answers as it was trained, and the model needs as little memory."""
     messages: list[Message]
     generation: Generation
 

@@ -6,6 +6,7 @@ the tuned model's answers come from the same weights in memory.
 
 import ctypes
 import gc
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.contracts.chat import ChatDelta, GenerateCommand
-from app.core.errors import Invalid, ModelUnavailable
+from app.core.errors import Invalid, ModelUnavailable, Unsupported
 from app.datasets.render import Renderer
 from app.inference.detokenise import TextStream
 from app.inference.sampling import Sampler
@@ -37,8 +38,8 @@ PREFILL_TOKENS = 512
 class _Resident:
     """What is in memory."""
 
-    key: tuple[str, str]
-    """Model folder and precision."""
+    key: tuple[str, str, str]
+    """Model folder, precision and quantization."""
     model: nn.Module
     renderer: Renderer
     context: int
@@ -62,7 +63,7 @@ class Engine:
         """
         if self._device.type == "cpu":
             torch.set_num_threads(self._free_cores())
-        resident = self._load(command.model_path, command.dtype)
+        resident = self._load(command)
         self._set_adapter(resident, command.adapter_path)
         prompt = resident.renderer.encode_prompt(command.messages)
         if len(prompt) >= resident.context:
@@ -131,24 +132,28 @@ class Engine:
         runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
         return max(1, min(self._cores, self._cores + 1 - runnable))  # this thread itself is runnable
 
-    def _load(self, model_path: str, dtype: str) -> _Resident:
-        key = (model_path, dtype)
+    def _load(self, command: GenerateCommand) -> _Resident:
+        key = (command.model_path, command.dtype, command.quantization)
         if self._resident is not None and self._resident.key == key:
             return self._resident
         self.unload()
-        folder = Path(model_path)
+        folder = Path(command.model_path)
         if missing_files(folder) and folder.name == EMBEDDED_NAME and folder.parent.name == "embedded":
             materialise(folder)
         if missing := missing_files(folder):
-            raise ModelUnavailable("folder_incomplete", path=model_path, missing=", ".join(missing))
+            raise ModelUnavailable("folder_incomplete", path=command.model_path, missing=", ".join(missing))
         renderer = Renderer.load(folder)
+        precision = self._precision(command.dtype)
+        quantization = _nf4(precision) if command.quantization == "nf4" else None
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model: nn.Module = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
-                dtype=self._precision(dtype),
+                dtype=precision,
                 attn_implementation="sdpa",
+                quantization_config=quantization,
+                device_map={"": str(self._device)} if quantization else None,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -158,7 +163,9 @@ class Engine:
                 raise
             raise ModelUnavailable("unreadable", model_id=folder.name, reason=str(error).splitlines()[0]) from error
         context = int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
-        self._resident = _Resident(key, model.to(self._device).eval(), renderer, context)
+        if quantization is None:
+            model.to(self._device)
+        self._resident = _Resident(key, model.eval(), renderer, context)
         return self._resident
 
     def _precision(self, dtype: str) -> torch.dtype:
@@ -194,6 +201,20 @@ class Engine:
             layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.to(dtype), layer.lora_B.data.to(dtype)
         resident.model.eval()
         resident.adapter = key
+
+
+def _nf4(precision: torch.dtype) -> object:
+    """Return transformers' settings for 4-bit weights, those of training. Raise Unsupported without the packages."""
+    if any(importlib.util.find_spec(package) is None for package in ("bitsandbytes", "accelerate")):
+        raise Unsupported("nf4")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision,
+    )
 
 
 def _detach(model: nn.Module) -> None:

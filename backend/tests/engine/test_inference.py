@@ -1,5 +1,6 @@
 """The answering loop against transformers' and PEFT's own, on tiny real models."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from app.contracts.chat import GenerateCommand, Generation
 from app.contracts.dataset import Message
-from app.core.errors import Invalid, ModelUnavailable
+from app.core.errors import Invalid, ModelUnavailable, Unsupported
 from app.datasets.render import Renderer
 from app.inference import engine as engine_module
 from app.inference.detokenise import REPLACEMENT, TextStream
@@ -251,6 +252,16 @@ def test_pickled_weights_are_never_read(llama: Path, tmp_path: Path) -> None:
 
     with pytest.raises(ModelUnavailable):
         say(Engine("cpu"), command(folder))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_four_bit_weights_without_their_package_say_what_to_install(llama: Path) -> None:
+    asked = command(llama).model_copy(update={"quantization": "nf4"})
+
+    with pytest.raises(Unsupported) as caught:
+        say(Engine("cpu"), asked)
+
+    assert "qlora" in caught.value.hint
 
 
 def byte_level() -> Tokenizer:
