@@ -152,7 +152,9 @@ def check_hub(terminal: Terminal) -> Finding:
         list_files(HUB_PROBE)
     except AffinageError as error:
         message, hint = error.text(terminal.language)
-        return Finding("hub", "warning", message if error.code != "hub_unreachable" else hub_endpoint(), hint)
+        if error.code == "hub_unreachable":  # its sentence speaks of one model's weights
+            message = terminal.say("doctor_unreachable", endpoint=hub_endpoint())
+        return Finding("hub", "warning", message, hint)
     return Finding("hub", "ok", hub_endpoint())
 
 

@@ -64,6 +64,8 @@ def judge(job_dir: JobDir, trained: "subprocess.CompletedProcess[str]", terminal
 
 def load_adapter(folder: Path, job_dir: JobDir, terminal: Terminal) -> Finding:
     """Let the chat worker answer once with the adapter. The worker is ended afterwards."""
+    for name in ("logs", "run"):
+        (folder / name).mkdir(mode=0o700)
     workers = InferenceWorkers(Settings(data_dir=folder))
     job = job_dir.read_job()
     command = GenerateCommand(
