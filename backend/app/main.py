@@ -1,6 +1,7 @@
 """The server: `create_app()` puts it together, `serve()` runs it."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,6 +105,7 @@ def serve(settings: Settings) -> None:
         )
     except OSError as problem:
         raise Conflict("port", host=settings.host, port=settings.port, reason=problem.strerror) from None
+    os.umask(0o077)  # what this process and its trainers write is its owner's alone
     configure_logging(settings.data_dir / "logs" / "server.log", settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(

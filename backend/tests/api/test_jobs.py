@@ -1,6 +1,8 @@
 """Start, follow, cancel, delete and try jobs over HTTP; the trainer and the model are real and tiny."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from app.core.messages import localise
 from app.core.settings import Settings
 from app.main import create_app
 from app.services import inference_service
+from app.services.inference_workers import find_listener
 from tests.api.conftest import ADDRESS, FRENCH, check_error, dataset_id
 
 SPECIFICATION = {"dataset_id": "YOUR_DATASET_ID", "model_name": "meta-llama/Llama-2-7b-hf", "num_epochs": 1}
@@ -223,6 +226,7 @@ def test_a_running_job_holds_its_device_until_it_is_cancelled(
     server: TestClient, trained: dict[str, Any], body: dict[str, Any]
 ) -> None:
     studio = server.app.state.studio  # type: ignore[attr-defined]
+    chat_socket = studio.workers.ensure("cpu")
     job_id = server.post("/api/start-finetuning", json={**body, "num_epochs": 1000}).json()["job_id"]
     wait_for(server, job_id, "running")
 
@@ -245,6 +249,9 @@ def test_a_running_job_holds_its_device_until_it_is_cancelled(
         )
     answer = inference_service.answer(studio, conversation)
     assert next(answer).waiting is True
+    worker = find_listener(chat_socket)
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)  # the answer will need a new one
 
     assert server.post(f"/api/jobs/{job_id}/cancel").json()["status"] in ("cancelling", "cancelled")
     assert server.post(f"/api/jobs/{job_id}/cancel").status_code == 200

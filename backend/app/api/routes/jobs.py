@@ -39,20 +39,18 @@ def get_job(job_id: str, studio: StudioDep, session: SessionDep, language: Langu
     return job_detail(studio, session, job_service.get_job(session, job_id), language)
 
 
-def last_seen(job_id: str, session: SessionDep, after: int, last_event_id: str | None) -> int:
-    """Return the seq after which to go on; a job that does not exist is a 404 before the stream begins."""
-    job_service.get_job(session, job_id)
-    return int(last_event_id) if last_event_id and last_event_id.isdigit() else after
-
-
 def stream_position(
     job_id: str,
     session: SessionDep,
     after: Annotated[int, Query(ge=0)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> int:
-    """Read `Last-Event-ID` (what a browser sends when it reconnects) or `?after=`."""
-    return last_seen(job_id, session, after, last_event_id)
+    """Return the seq after which to go on: `Last-Event-ID` (a browser that reconnects) before `?after=`.
+
+    A job that does not exist is a 404 here, before the stream begins.
+    """
+    job_service.get_job(session, job_id)
+    return int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
 
 
 @router.get("/{job_id}/events", response_class=EventSourceResponse, responses=NOT_FOUND)
