@@ -14,12 +14,14 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from app.contracts.chat import Generation
+from app.contracts.dataset import Message
 from app.contracts.events import DownloadProgressed, PhaseStarted, StepLogged
 from app.contracts.status import JobStatus
 from app.core.errors import HubUnreachable
 from app.core.settings import Settings
 from app.datasets.render import Renderer
-from app.services import dataset_service, job_service
+from app.services import dataset_service, inference_service, job_service
 from app.services.finetuning_service import finetune
 from app.services.studio import Studio, open_studio
 from app.storage.dataset_dir import DatasetDir
@@ -143,6 +145,22 @@ def test_gpt2_is_downloaded_fine_tuned_and_its_adapter_loads_in_peft(
     tuned = PeftModel.from_pretrained(base, job_dir.adapter).eval()
     after = answer_loss(tuned, renderer, dataset)
     assert after < 0.75 * before
+
+    with studio.database.reading() as session:
+        conversation = inference_service.prepare(
+            studio,
+            session,
+            row.job_id,
+            messages=[Message(role="user", content="What does the owl of house 4 eat?")],
+            generation=Generation(max_new_tokens=12),
+            compare=True,
+        )
+    deltas = list(inference_service.answer(studio, conversation))
+    assert not [delta.error_key for delta in deltas if delta.error_key]
+    answers = {name: "".join(delta.delta for delta in deltas if delta.target == name) for name in ("tuned", "base")}
+    assert "eats blue cheese" in answers["tuned"]
+    assert "cheese" not in answers["base"]
+    print(answers)
     print(f"loss {losses[0]:.2f} -> {losses[-1]:.2f}; answers {before:.2f} -> {after:.2f}; {report.seconds:.1f} s of training")
 
 
