@@ -31,7 +31,8 @@ def build(*, with_options: bool = True) -> typer.Typer:
     )
     app.command("serve")(serve.serve)
     app.command("models")(models.models)
-    for name, command in {"plan": finetune.plan, "finetune": finetune.finetune}.items():
+    choosing: dict[str, Callable[..., None]] = {"plan": finetune.plan, "finetune": finetune.finetune}
+    for name, command in choosing.items():
         app.command(name)(complete(command) if with_options else only_listed(command))
     app.add_typer(jobs.app, name="jobs")
     app.command("chat")(chat.chat)
