@@ -82,9 +82,18 @@ export function AppFrame({ children }: { children: ReactNode }) {
       <a href="#content" className={classes.skip}>
         {t.app.skip}
       </a>
-      <header className={classes.bar}>
-        <Brand />
-        <Burger opened={opened} onClick={toggle} size="sm" aria-label={t.app.menu} />
+      <header>
+        <div className={classes.bar}>
+          <Brand />
+          <Burger opened={opened} onClick={toggle} size="sm" aria-label={t.app.menu} />
+        </div>
+        <div className={classes.side}>
+          <Brand />
+          <Navigation />
+          <div className={classes.spring} />
+          <MachineCard />
+          <Foot />
+        </div>
       </header>
       <Drawer
         opened={opened}
@@ -98,13 +107,6 @@ export function AppFrame({ children }: { children: ReactNode }) {
         <MachineCard />
         <Foot />
       </Drawer>
-      <header className={classes.side}>
-        <Brand />
-        <Navigation />
-        <div className={classes.spring} />
-        <MachineCard />
-        <Foot />
-      </header>
       <main id="content" tabIndex={-1} className={classes.main}>
         <div className={classes.inner}>
           <ServerBanner />

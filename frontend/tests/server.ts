@@ -1,0 +1,147 @@
+/** A small stand-in for the server, typed with its contract; the real one is used in e2e. */
+import { vi } from "vitest";
+import type { Dataset, Hardware, Health, Job, Model, Plan } from "@/types/api";
+
+export const model = (over: Partial<Model> = {}): Model => ({
+  id: "gpt2",
+  name: "GPT-2 (124M)",
+  vram_required_gb: 2,
+  quality_rating: 2,
+  speed_rating: 5,
+  batch_size: 8,
+  max_length: 512,
+  learning_rate: 0.0003,
+  description: "Default model, a good compromise.",
+  lora_rank: 16,
+  lora_alpha: 32,
+  gradient_accumulation_steps: 1,
+  target_modules: ["c_attn"],
+  is_default: true,
+  preselected: true,
+  preselected_reason: "Its weights are ready.",
+  params: 124_439_808,
+  licence: "mit",
+  gated: false,
+  quantization: "none",
+  context_length: 1024,
+  weights: "ready",
+  download_bytes: null,
+  fit: "fits",
+  peak_bytes: 2 ** 30,
+  ...over,
+});
+
+export const dataset: Dataset = {
+  dataset_id: "ds-1",
+  name: "helpdesk",
+  created_at: "2026-11-22T10:00:00.000Z",
+  format: "csv",
+  encoding: "utf-8",
+  delimiter: ",",
+  shape: "question_answer",
+  columns: ["question", "answer"],
+  mapping: { shape: "question_answer", instruction: "question", output: "answer" },
+  rows: 199,
+  rows_in_file: 200,
+  distinct_rows: 199,
+  skipped_rows: 1,
+  problems: [{ row: 17, column: "answer", code: "empty", message: "The answer is empty.", hint: "Fill it in or delete the row." }],
+  problem_count: 1,
+  splits: { train: 179, heldout: 20 },
+  notices: [],
+  content_hash: "00",
+  source_bytes: 27_000,
+};
+
+export const plan: Plan = {
+  model_id: "gpt2",
+  device_id: "cpu",
+  device_name: "A processor",
+  fits: true,
+  verdict: "fits",
+  peak_bytes: 2 ** 30,
+  peak_bytes_upper: 1.2 * 2 ** 30,
+  available_bytes: 8 * 2 ** 30,
+  parts: { weights: 2 ** 29, adapter: 2 ** 24, gradients: 2 ** 24, optimizer: 2 ** 25, activations: 2 ** 27, logits: 2 ** 26, workspace: 0, context: 2 ** 28 },
+  seconds_p50: 100,
+  seconds_p90: 200,
+  steps: 115,
+  train_rows: 179,
+  heldout_rows: 20,
+  effective_batch_size: 8,
+  resolved: { learning_rate: { value: 0.0003, origin: "model", reason: null } },
+  reasons: [],
+  warnings: [],
+  alternatives: [],
+};
+
+export const job = (over: Partial<Job> = {}): Job => ({
+  job_id: "job-1",
+  name: "GPT-2 on helpdesk",
+  status: "running",
+  model_id: "gpt2",
+  model_name: "GPT-2 (124M)",
+  dataset_id: "ds-1",
+  dataset_name: "helpdesk",
+  created_at: "2026-11-22T10:00:00.000Z",
+  started_at: "2026-11-22T10:00:01.000Z",
+  finished_at: null,
+  progress: {
+    phase: "training",
+    step: 62,
+    total_steps: 100,
+    fraction: 0.62,
+    epoch: 3.1,
+    loss: 1.5,
+    heldout_loss: 2,
+    heldout_loss_before: 3.5,
+    learning_rate: 0.0002,
+    tokens: 12_000,
+    tokens_per_second: 300,
+    peak_bytes: 2 ** 30,
+    eta_seconds: 38,
+    download_done_bytes: null,
+    download_total_bytes: null,
+  },
+  error: null,
+  last_seq: 70,
+  can_chat: false,
+  ...over,
+});
+
+const hardware: Hardware = {
+  devices: [{ id: "cpu", kind: "cpu", name: "A processor", memory_total_bytes: 8 * 2 ** 30, memory_free_bytes: 6 * 2 ** 30, bf16: false }],
+  memory_total_bytes: 8 * 2 ** 30,
+  memory_available_bytes: 6 * 2 ** 30,
+  disk_free_bytes: 2 ** 40,
+  cpu_name: "A processor",
+};
+const health: Health = { status: "ok", version: "0.1.0", python: "3.11", sqlite: "3.53", engine: null, language: "en" };
+
+export interface Asked {
+  method: string;
+  path: string;
+  body: unknown;
+  language: string | null;
+}
+
+/** Answers GETs and POSTs from `answers` ("GET /api/jobs" -> body); everything else is the house's 404. Returns what was asked. */
+export function serve(answers: Record<string, unknown>): Asked[] {
+  const asked: Asked[] = [];
+  const all: Record<string, unknown> = { "GET /api/health": health, "GET /api/hardware": hardware, ...answers };
+  vi.stubGlobal("fetch", async (path: string, init: RequestInit = {}) => {
+    const method = init.method ?? "GET";
+    const key = `${method} ${path.split("?")[0]}`;
+    asked.push({
+      method,
+      path,
+      body: typeof init.body === "string" ? JSON.parse(init.body) : undefined,
+      language: new Headers(init.headers).get("Accept-Language"),
+    });
+    if (key in all) return Response.json(all[key]);
+    return Response.json({ error: { code: "not_found", message: `Nothing at ${path}.`, hint: "Look elsewhere.", details: [] } }, { status: 404 });
+  });
+  // A stream that stays silent: what a job shows must come from its history alone.
+  vi.stubGlobal("EventSource", class { static CLOSED = 2; readyState = 1; close(): void {} });
+  return asked;
+}
