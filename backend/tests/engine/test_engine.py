@@ -1,5 +1,6 @@
 """Whole runs in this process on a tiny real model."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,13 @@ def test_missing_parts_are_named(llama: Path, tmp_path: Path) -> None:
             run(make_job(tmp_path / "cuda", llama, train=examples(4), heldout=[], device_id="cuda:0"))
     with pytest.raises(ModelUnavailable):
         run(make_job(tmp_path / "gone", tmp_path / "no-model", train=examples(4), heldout=[]))
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed here")
+def test_four_bit_weights_without_their_packages_are_a_clear_error(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported) as caught:
+        run(make_job(tmp_path / "job", llama, train=examples(4), heldout=[], quantization="nf4"))
+    assert caught.value.key == "unsupported.nf4"
 
 
 def test_bfloat16_weights_train_with_fp32_adapters(llama: Path, tmp_path: Path) -> None:
