@@ -1,4 +1,4 @@
-"""Versions and the folder of the built page."""
+"""Versions of what this installation is made of."""
 
 import platform
 from functools import cache

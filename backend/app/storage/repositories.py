@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.contracts.dataset import DatasetInfo
@@ -155,10 +155,6 @@ class Datasets:
         """Return every id."""
         statement = select(DatasetRow.dataset_id).order_by(DatasetRow.created_at.desc(), DatasetRow.dataset_id)
         return self.session.scalars(statement).all()
-
-    def count(self) -> int:
-        """Return the number of data sets."""
-        return self.session.scalar(select(func.count()).select_from(DatasetRow)) or 0
 
     def delete(self, dataset_id: str) -> None:
         """Delete the row of a data set."""
