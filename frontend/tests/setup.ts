@@ -24,7 +24,9 @@ Object.assign(window, {
   scrollTo: () => undefined,
 });
 Element.prototype.scrollIntoView = () => undefined;
-document.fonts ??= { addEventListener: () => undefined, removeEventListener: () => undefined } as unknown as FontFaceSet;
+if (!("fonts" in document)) {
+  Object.assign(document, { fonts: { addEventListener: () => undefined, removeEventListener: () => undefined } });
+}
 
 afterEach(() => {
   cleanup();
