@@ -125,7 +125,8 @@ class Bar(Silent):
 def describe(terminal: Terminal, event: JobEvent) -> str:
     """Return the sentence for an event that deserves a line of its own; "" for the others."""
     if isinstance(event, EvalLogged):
-        return f"  [dim]{terminal.say('heldout_line', epoch=f'{event.epoch:.0f}', loss=f'{event.loss:.3f}')}[/]"
+        key = "heldout_line" if event.step else "heldout_first"
+        return f"  [dim]{terminal.say(key, epoch=f'{event.epoch:.0f}', loss=f'{event.loss:.3f}')}[/]"
     if isinstance(event, Noted):
         mark = "[yellow]![/]" if event.level == "warning" else "[cyan]i[/]"
         return f"  {mark} {localise(event.key, terminal.language, **event.params)[0]}"
