@@ -22,8 +22,8 @@ from app.core.errors import AffinageError, Invalid
 from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
+from app.datasets.tokens import ShownRow
 from app.services import job_service
-from app.services.dataset_service import RowTokens
 from app.services.downloads import Download
 from app.services.studio import Studio
 from app.storage.tables import JobRow
@@ -91,10 +91,10 @@ def row_read(view: RowView, language: Language) -> RowRead:
     )
 
 
-def tokens_read(view: RowTokens) -> TokensRead:
+def tokens_read(row: int, shown: ShownRow) -> TokensRead:
     """Return one row as the model reads it."""
-    tokens = [TokenRead(id=token.id, text=token.text, trained=token.trained) for token in view.tokens]
-    return TokensRead(row=view.row, template=view.template, tokens=tokens, full_length=view.full_length)
+    tokens = [TokenRead(id=token.id, text=token.text, trained=token.trained) for token in shown.tokens]
+    return TokensRead(row=row, template=shown.template_name, tokens=tokens, full_length=shown.full_length)
 
 
 def download_read(download: Download, language: Language) -> DownloadRead:

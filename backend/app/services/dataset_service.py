@@ -1,8 +1,6 @@
 """Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -10,32 +8,13 @@ from sqlalchemy.orm import Session
 from app.contracts.dataset import DatasetInfo, Mapping
 from app.core.errors import ModelUnavailable, NotFound
 from app.datasets.importing import RowView, import_file, read_rows, remap
-from app.datasets.render import Renderer
+from app.datasets.tokens import ShownRow, show_tokens
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.repositories import Datasets
 
 WHOLE_ROW = 1 << 17
 """Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
-
-
-@dataclass(frozen=True)
-class TokenView:
-    """One token of a row as the model reads it."""
-
-    id: int
-    text: str
-    trained: bool
-
-
-@dataclass(frozen=True)
-class RowTokens:
-    """A row as the model reads it."""
-
-    row: int
-    template: str
-    tokens: Sequence[TokenView]
-    full_length: int
 
 
 def import_upload(
@@ -98,7 +77,7 @@ def list_rows(studio: Studio, dataset_id: str, offset: int, limit: int) -> tuple
     return read_rows(folder, offset, limit), folder.read_info().rows_in_file
 
 
-def get_tokens(studio: Studio, dataset_id: str, row: int, model_id: str, max_length: int | None) -> RowTokens:
+def get_tokens(studio: Studio, dataset_id: str, row: int, model_id: str, max_length: int | None) -> ShownRow:
     """Return one row as token ids and strings. Raise NotFound; ModelUnavailable while the tokenizer is not here."""
     folder = get_dir(studio, dataset_id)
     views = read_rows(folder, row - 1, 1)
@@ -108,10 +87,4 @@ def get_tokens(studio: Studio, dataset_id: str, row: int, model_id: str, max_len
     source = studio.models.find(model_id)
     if source is None or not source.ready:
         raise ModelUnavailable("not_here", model_id=model_id)
-    renderer = Renderer.load(Path(source.path))
-    encoded = renderer.encode(example, max_length or WHOLE_ROW)
-    tokens = [
-        TokenView(token, renderer.decode([token], skip_special=False), trained)
-        for token, trained in zip(encoded.ids, encoded.trained, strict=True)
-    ]
-    return RowTokens(row, renderer.template_name, tokens, encoded.full_length)
+    return show_tokens(example, Path(source.path), max_length or WHOLE_ROW)

@@ -46,6 +46,7 @@ def prepare(
             model_path=job.model.path,
             adapter_path=adapter_path,
             dtype=job.dtype,
+            quantization=job.quantization,
             messages=messages,
             generation=generation,
         )

@@ -73,7 +73,12 @@ class InferenceWorkers:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "AFFINAGE_INFERENCE_LOG": str(log_file)},
+                env={
+                    **os.environ,
+                    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+                    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                    "AFFINAGE_INFERENCE_LOG": str(log_file),
+                },
             )
 
     def release(self, device_id: str) -> None:

@@ -1,22 +1,20 @@
 """How long the rows of a data set are in tokens: counted where the model's tokenizer is here, else from characters."""
 
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
-from app.contracts.dataset import DatasetInfo, Example
+from app.contracts.dataset import DatasetInfo
 from app.core.errors import DatasetInvalid, ModelUnavailable
-from app.datasets.render import Renderer
+from app.datasets.tokens import token_counts
 from app.planner.run_shape import RowLengths
 from app.storage.dataset_dir import DatasetDir
 
 MOST_COUNTED = 2000
-"""Rows that are tokenised for a plan (about half a second); of a larger data set every n-th one."""
+"""Rows that are tokenised for a plan (about half a second, in a limited child process); of a larger data set every n-th one."""
 CHARACTERS_PER_TOKEN = 3.2
 """Between English (4 and more) and French under an English vocabulary (2.5)."""
 TEMPLATE_TOKENS = 24
 """What a chat template adds to a row."""
-WHOLE_ROW = 1 << 20
 
 
 def measure_lengths(dataset: DatasetDir, info: DatasetInfo, model_path: Path | None) -> RowLengths:
@@ -33,25 +31,15 @@ def measure_lengths(dataset: DatasetDir, info: DatasetInfo, model_path: Path | N
 
 @lru_cache(maxsize=64)
 def _count(rows_file: str, content_hash: str, rows: int, model_path: str) -> RowLengths | None:  # noqa: ARG001  the key
-    """Return measured lengths; None when the tokenizer cannot be read (the start says why)."""
-    try:
-        renderer = Renderer.load(Path(model_path))
-    except ModelUnavailable:
-        return None
-    lengths: list[int] = []
-    trained = total = 0
+    """Return measured lengths; None when the tokenizer or the template does not work (the start says why)."""
     every = max(1, -(-rows // MOST_COUNTED))
-    with Path(rows_file).open("rb") as lines:
-        for line in islice(lines, 0, None, every):
-            try:
-                encoded = renderer.encode(Example.model_validate_json(line), WHOLE_ROW)
-            except DatasetInvalid:
-                continue
-            lengths.append(encoded.full_length)
-            total += len(encoded.ids)
-            trained += sum(encoded.trained)
-    if not lengths:
+    try:
+        counts = [count for count in token_counts(Path(rows_file), Path(model_path), every=every) if count.length]
+    except (ModelUnavailable, DatasetInvalid):
         return None
-    lengths.sort()
+    if not counts:
+        return None
+    lengths = sorted(count.length for count in counts)
     quantiles = tuple(lengths[round(step * (len(lengths) - 1) / 20)] for step in range(21))
-    return RowLengths(quantiles, measured=True, complete=every == 1, trained_share=trained / max(1, total))
+    trained_share = sum(count.trained for count in counts) / sum(lengths)
+    return RowLengths(quantiles, measured=True, complete=every == 1, trained_share=trained_share)

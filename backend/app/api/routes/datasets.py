@@ -71,4 +71,4 @@ def get_tokens(
     max_length: Annotated[int | None, Query(ge=8, le=131072)] = None,
 ) -> TokensRead:
     """Show one row as the model reads it: each token, whether it is trained, and where the cut falls."""
-    return tokens_read(dataset_service.get_tokens(studio, dataset_id, row, model, max_length))
+    return tokens_read(row, dataset_service.get_tokens(studio, dataset_id, row, model, max_length))

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.api.deps import LanguageDep, StudioDep
 from app.api.schemas.system import HardwareRead, Health
+from app.api.wording import notice_read
 from app.services import system_service
 
 router = APIRouter(prefix="/api", tags=["system"])
@@ -24,6 +25,8 @@ def get_health(language: LanguageDep) -> Health:
 
 
 @router.get("/hardware")
-def get_hardware(studio: StudioDep) -> HardwareRead:
+def get_hardware(studio: StudioDep, language: LanguageDep) -> HardwareRead:
     """List devices, memory and disk; measured at most a few seconds ago."""
-    return HardwareRead.model_validate(studio.hardware().model_dump())
+    hardware = studio.hardware()
+    reason = hardware.unused_reason and notice_read(hardware.unused_reason, {}, language).message
+    return HardwareRead.model_validate(hardware.model_dump() | {"unused_reason": reason})

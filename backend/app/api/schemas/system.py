@@ -21,7 +21,7 @@ class Health(BaseModel):
 
 
 class HardwareRead(Hardware):
-    """The machine; the first device is the one that jobs use."""
+    """The machine; the first device is the one that jobs use. `unused_reason` is a sentence in the reader's language."""
 
 
 class DownloadRead(BaseModel):

@@ -61,7 +61,9 @@ class LocalExecutor:
     def submit(self, job_dir: JobDir, micro_batch_size: int | None) -> None:
         """Start the trainer in its own session, its output in trainer.log."""
         job_dir.process_file.unlink(missing_ok=True)
-        environment = {**os.environ, "GLIBC_TUNABLES": HUGE_PAGES, "PYTHONUNBUFFERED": "1"}
+        # PCI order is the numbering of NVML, by which the device was chosen.
+        fixed = {"GLIBC_TUNABLES": HUGE_PAGES, "PYTHONUNBUFFERED": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        environment = {**os.environ, **fixed}
         with job_dir.log_file.open("ab") as output:
             child = subprocess.Popen(
                 self._command(job_dir.path, micro_batch_size),
