@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import httpx2
 from rich.markup import escape
@@ -135,18 +134,12 @@ class Demo:
             raise DemoFailed(f"{error['message']} {error['hint']}")
         return answer
 
-    def import_sample(self, sample: Path) -> str:
+    def import_sample(self) -> str:
         """Return the id of the sample's data set, imported now or by an earlier demo."""
-        for known in self.call("GET", "/api/datasets").json()["datasets"]:
-            if known["name"] == sample.stem and known["source_bytes"] == sample.stat().st_size:
-                found = known
-                break
-        else:
-            content = {"file": (sample.name, sample.read_bytes(), "text/csv")}
-            found = self.call("POST", "/api/datasets", files=content, data={"name": sample.stem}).json()
+        found = self.call("POST", "/api/datasets/sample").json()
         splits = found["splits"]
         self.terminal.print(
-            f"  [green]✓[/] {sample.name}: {found['rows']} questions and answers of a made-up company's help desk, "
+            f"  [green]✓[/] {found['name']}: {found['rows']} questions and answers of a made-up company's help desk, "
             f"{splits['train']} to train on, {splits['heldout']} held out"
         )
         return str(found["dataset_id"])
@@ -235,7 +228,7 @@ def run(terminal: Terminal, server: Server) -> bool:
     with httpx2.Client(base_url=server.address, timeout=120, headers={"Accept-Language": terminal.language}) as client:
         demo = Demo(terminal, client)
         body: dict[str, str | int] = {
-            "dataset_id": demo.import_sample(Path(str(files("app.assets").joinpath("helpdesk.csv")))),
+            "dataset_id": demo.import_sample(),
             "model_name": EMBEDDED_ID,
             "num_epochs": EPOCHS,
         }

@@ -1,6 +1,7 @@
 """Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
 
 import uuid
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -13,6 +14,8 @@ from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.repositories import Datasets
 
+SAMPLE, SAMPLE_NAME = "helpdesk.csv", "helpdesk"
+"""File in app/assets and the name that its data set gets."""
 WHOLE_ROW = 1 << 17
 """Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
 
@@ -26,6 +29,17 @@ def import_upload(
     with studio.database.writing() as session:
         Datasets(session).put(info)
     return info
+
+
+def import_sample(studio: Studio) -> DatasetInfo:
+    """Return the sample that comes with Affinage; imported at the first call."""
+    with as_file(files("app.assets").joinpath(SAMPLE)) as source:
+        with studio.database.reading() as session:
+            size = source.stat().st_size
+            known = next(
+                (info for info in list_datasets(studio, session) if (info.name, info.source_bytes) == (SAMPLE_NAME, size)), None
+            )
+        return known or import_upload(studio, source, filename=SAMPLE, name=SAMPLE_NAME)
 
 
 def list_datasets(studio: Studio, session: Session) -> list[DatasetInfo]:

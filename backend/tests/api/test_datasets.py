@@ -141,3 +141,12 @@ def test_data_sets_outlive_the_server_and_a_lost_database(settings: Settings) ->
         file.unlink()
     with TestClient(create_app(settings), base_url=ADDRESS) as client:
         assert [entry["dataset_id"] for entry in client.get("/api/datasets").json()["datasets"]] == [found]
+
+
+def test_the_sample_is_imported_once(client: TestClient) -> None:
+    first = client.post("/api/datasets/sample")
+    again = client.post("/api/datasets/sample")
+    assert first.status_code == again.status_code == 201
+    assert again.json()["dataset_id"] == first.json()["dataset_id"]
+    assert first.json()["splits"] == {"train": 180, "heldout": 20}
+    assert len(client.get("/api/datasets").json()["datasets"]) == 1

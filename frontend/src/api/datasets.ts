@@ -1,6 +1,6 @@
 /** Data sets: list, read, rows, import with progress, mapping, delete. */
 import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
-import { errorFrom, get, languageHeader, put, remove, Unreachable } from "@/api/client";
+import { errorFrom, get, languageHeader, post, put, remove, Unreachable } from "@/api/client";
 import type { ColumnMapping, Dataset, RowPage } from "@/types/api";
 
 const path = (id: string): string => `/api/datasets/${encodeURIComponent(id)}`;
@@ -52,6 +52,14 @@ export function useUploadDataset() {
       client.setQueryData(datasetQuery(dataset.dataset_id).queryKey, dataset);
       return client.invalidateQueries({ queryKey: datasetsQuery.queryKey, exact: true });
     },
+  });
+}
+
+export function useSampleDataset() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => post<Dataset>("/api/datasets/sample"),
+    onSuccess: () => client.invalidateQueries({ queryKey: datasetsQuery.queryKey, exact: true }),
   });
 }
 

@@ -25,6 +25,12 @@ def create_dataset(
     return dataset_read(info, language)
 
 
+@router.post("/sample", status_code=201, responses=problems(507))
+def create_sample(studio: StudioDep, language: LanguageDep) -> DatasetRead:
+    """Import the sample data set, or return it when it is there already: for a first run without a file of one's own."""
+    return dataset_read(dataset_service.import_sample(studio), language)
+
+
 @router.get("")
 def list_datasets(studio: StudioDep, session: SessionDep, language: LanguageDep) -> DatasetList:
     """List data sets, newest first."""

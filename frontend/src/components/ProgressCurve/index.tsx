@@ -13,10 +13,13 @@ const HEIGHT = 260;
 
 const color = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** Decimals that tell neighbouring ticks apart. */
+const decimals = (ticks: number[]): number => ((ticks[1] ?? 1) - (ticks[0] ?? 0) < 0.1 ? 2 : 1);
+
 function chartOptions(width: number, { t, format }: Speech): Options {
   const axis = { stroke: color("--mantine-color-dimmed"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
-  const loss = (_: uPlot, value: number | null): string => (value === null ? "" : format.number(value, 3));
-  const step = (_: uPlot, value: number | null): string => (value === null ? "" : format.number(value));
+  const loss = (_: uPlot, value: number | null): string => (value === null ? "–" : format.number(value, 3));
+  const step = (_: uPlot, value: number | null): string => (value === null ? "–" : format.number(value));
   const line = { spanGaps: true, points: { show: false }, value: loss };
   return {
     width,
@@ -24,7 +27,7 @@ function chartOptions(width: number, { t, format }: Speech): Options {
     scales: { x: { time: false } },
     axes: [
       { ...axis, size: 34, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? format.number(tick) : "")) },
-      { ...axis, size: 48, values: (_, ticks) => ticks.map((tick) => format.number(tick, 1)) },
+      { ...axis, size: 48, values: (_, ticks) => ticks.map((tick) => format.number(tick, decimals(ticks))) },
     ],
     series: [
       { label: t.curve.step, value: step },

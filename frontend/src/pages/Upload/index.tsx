@@ -2,7 +2,7 @@ import { Button, Group, Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { datasetsQuery, useUploadDataset } from "@/api/datasets";
+import { datasetsQuery, useSampleDataset, useUploadDataset } from "@/api/datasets";
 import { Callout } from "@/components/Callout";
 import { DatasetOverview } from "@/components/DatasetOverview";
 import { EmptyState } from "@/components/EmptyState";
@@ -14,6 +14,7 @@ import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
+import type { Dataset } from "@/types/api";
 import { DatasetTable } from "./DatasetTable";
 import { FormatExamples } from "./FormatExamples";
 
@@ -23,6 +24,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
   const navigate = useNavigate();
   const datasets = useQuery(datasetsQuery);
   const upload = useUploadDataset();
+  const sample = useSampleDataset();
   const [sending, setSending] = useState<{ name: string; share: number }>();
   const [refused, setRefused] = useState(false);
   useDocumentTitle(t.upload.title);
@@ -30,13 +32,14 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
   const shown = datasetId === undefined ? undefined : datasets.data?.find(({ dataset_id }) => dataset_id === datasetId);
   const earlier = datasets.data?.filter(({ dataset_id }) => dataset_id !== datasetId) ?? [];
 
+  const show = (dataset: Dataset): void => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id } });
   const take = (file: File): void => {
     setRefused(false);
     setSending({ name: file.name, share: 0 });
     upload.mutate(
       { file, onProgress: (share) => setSending({ name: file.name, share }) },
       {
-        onSuccess: (dataset) => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id } }),
+        onSuccess: show,
         onSettled: () => setSending(undefined),
       },
     );
@@ -62,6 +65,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
       />
       <Stack gap="md">
         {upload.error && <ErrorNotice error={upload.error} />}
+        {sample.error && <ErrorNotice error={sample.error} />}
         {refused && (
           <Callout tone="warn" role="alert">
             {t.upload.wrongType}
@@ -86,6 +90,14 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
         ) : (
           <>
             <FileDrop onFile={take} onRefused={() => setRefused(true)} sending={sending} />
+            <Button
+              variant="subtle"
+              loading={sample.isPending}
+              disabled={sending !== undefined}
+              onClick={() => sample.mutate(undefined, { onSuccess: show })}
+            >
+              {t.upload.sample}
+            </Button>
             <FormatExamples />
           </>
         )}
