@@ -15,6 +15,9 @@ from app.contracts.options import FinetuningOptions
 
 PANEL = "Hyper-parameters (each one automatic unless given)"
 
+SHORTER = {"num_epochs": ("--epochs",)}
+"""Second names of options."""
+
 
 def plain_type(annotation: Any) -> Any:
     """Return the type that typer reads: without None and constraints."""
@@ -34,7 +37,7 @@ def declare(name: str) -> inspect.Parameter:
     flag = f"--{name.replace('_', '-')}"
     declaration = f"{flag}/--no-{flag[2:]}" if typed is bool else flag
     help_text = (field.description or "") + (" Repeat it, or separate with commas." if typed == list[str] else "")
-    option = typer.Option(declaration, help=help_text, rich_help_panel=PANEL, show_default=False)
+    option = typer.Option(declaration, *SHORTER.get(name, ()), help=help_text, rich_help_panel=PANEL, show_default=False)
     annotation = Annotated[typed | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

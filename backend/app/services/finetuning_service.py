@@ -112,7 +112,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
         batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=1, learning_rate=1e-3,
         target_modules=LLAMA_LAYERS, vram_required_gb=2.0, quality_rating=2, speed_rating=5,
         description="Comes with the installation: learns your data in minutes on any computer, without a network.",
-        description_fr="Livré avec l'installation : apprend vos données en quelques minutes sur tout ordinateur, sans réseau.",
+        description_fr="Livré avec l’installation : apprend vos données en quelques minutes sur tout ordinateur, sans réseau.",
         licence="apache-2.0", embedded=True,
     ),
     "gpt2-xl": ModelConfig(
@@ -184,7 +184,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
         batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=2e-4,
         target_modules=LLAMA_LAYERS, vram_required_gb=8.0, quality_rating=4, speed_rating=2,
         description="Multilingual, very good quality; its licence forbids commercial use.",
-        description_fr="Multilingue, très bonne qualité ; sa licence interdit l'usage commercial.",
+        description_fr="Multilingue, très bonne qualité ; sa licence interdit l’usage commercial.",
         licence="qwen-research",
     ),
     "Qwen/Qwen2.5-7B-Instruct": ModelConfig(

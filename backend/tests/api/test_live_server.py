@@ -116,7 +116,7 @@ def test_the_server_is_killed_while_training_and_the_next_one_goes_on_where_it_s
             assert [json.loads(row.body) for row in Events(session).after(job_id, 0, limit=100_000)] == written
         database.close()
         error = server.client.get(f"/api/jobs/{job_id}", headers={"Accept-Language": "fr"}).json()["error"]
-        assert error["code"] == "worker_killed" and "de l'extérieur" in error["message"]
+        assert error["code"] == "worker_killed" and "de l’extérieur" in error["message"]
     finally:
         server.close()
 

@@ -278,7 +278,7 @@ export const en = {
       cancelled: "Cancelled",
     },
     phases: {
-      downloading: "Downloading the model",
+      downloading: "Fetching the model",
       loading: "Loading the model",
       tokenising: "Preparing the rows",
       evaluating: "Testing on held-out rows",

@@ -282,7 +282,7 @@ export const fr: Messages = {
       cancelled: "Annulé",
     },
     phases: {
-      downloading: "Téléchargement du modèle",
+      downloading: "Récupération du modèle",
       loading: "Chargement du modèle",
       tokenising: "Préparation des lignes",
       evaluating: "Test sur les lignes réservées",
