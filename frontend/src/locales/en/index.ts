@@ -73,7 +73,7 @@ export const en = {
     another: "Import another file",
     imported: "Imported",
     configure: "Configure Training",
-    sample: "No file at hand? Use the sample data",
+    sample: "Try with the sample data",
     earlier: "Earlier data sets",
     none: "No data set yet",
     noneHint: "Your first one will appear here.",

@@ -76,7 +76,7 @@ export const fr: Messages = {
     another: "Importer un autre fichier",
     imported: "Importé",
     configure: "Configurer l’entraînement",
-    sample: "Pas de fichier sous la main ? Prenez l’exemple fourni",
+    sample: "Essayer avec l’exemple fourni",
     earlier: "Jeux de données précédents",
     none: "Aucun jeu de données",
     noneHint: "Le premier apparaîtra ici.",
