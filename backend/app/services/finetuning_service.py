@@ -109,7 +109,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
     ),
     "HuggingFaceTB/SmolLM2-135M-Instruct": ModelConfig(
         name="HuggingFaceTB/SmolLM2-135M-Instruct", display_name="SmolLM2 135M Instruct",
-        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=1, learning_rate=1e-3,
+        batch_size=8, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=1, learning_rate=1.5e-3,
         target_modules=LLAMA_LAYERS, vram_required_gb=2.0, quality_rating=2, speed_rating=5,
         description="Comes with the installation: learns your data in minutes on any computer, without a network.",
         description_fr="Livré avec l’installation : apprend vos données en quelques minutes sur tout ordinateur, sans réseau.",
