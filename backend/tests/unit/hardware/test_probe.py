@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -53,15 +52,6 @@ def test_this_machine_is_described_truthfully(tmp_path: Path) -> None:
     assert found.disk_free_bytes > 0
     flags = Path("/proc/cpuinfo").read_text()
     assert processor.bf16 == ("avx512_bf16" in flags or "amx_bf16" in flags)
-
-
-def test_the_probe_takes_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
-    def measure() -> float:
-        started = time.perf_counter()
-        probe(tmp_path)
-        return time.perf_counter() - started
-
-    assert min(measure() for _ in range(5)) < 0.1
 
 
 def test_probing_imports_no_torch(tmp_path: Path) -> None:
