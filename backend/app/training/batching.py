@@ -19,6 +19,10 @@ from app.contracts.options import LongRows
 from app.core.errors import DatasetInvalid
 from app.datasets.render import Renderer
 
+LENGTH_STEP = 16
+"""Micro-batches are padded to a multiple of this many tokens. Matrix products like round sizes, and few different sizes
+leave few holes in the heap (embedded model, rows of 60 to 95 tokens, two cores: 344 -> 425 tokens/s, 982 -> 789 MB kept)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -58,7 +62,7 @@ class MicroBatch:
     """Tensors for one forward pass, padded on the right."""
 
     ids: Tensor
-    """(rows, longest), int64."""
+    """(rows, length), int64."""
     positions: Tensor
     """Indices into the flattened ids whose output predicts `targets`."""
     targets: Tensor
@@ -123,9 +127,10 @@ def split(rows: Sequence[Row], max_rows: int, max_tokens: int | None) -> list[li
     return batches
 
 
-def collate(rows: Sequence[Row], pad_id: int, device: torch.device) -> MicroBatch:
-    """Return the tensors of one micro-batch."""
-    length = max(len(row.ids) for row in rows)
+def collate(rows: Sequence[Row], pad_id: int, device: torch.device, max_length: int) -> MicroBatch:
+    """Return the tensors of one micro-batch. Rows are at most `max_length` long, and padding does not go beyond either."""
+    longest = max(len(row.ids) for row in rows)
+    length = min(math.ceil(longest / LENGTH_STEP) * LENGTH_STEP, max_length)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     positions: list[int] = []
     targets: list[int] = []

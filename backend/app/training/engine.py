@@ -26,7 +26,7 @@ from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
 from app.training.lora import attach, save_adapter
 from app.training.loss import LossHead
-from app.training.memory import peak_bytes
+from app.training.memory import peak_bytes, trim_heap
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 CPU_TOKEN_BUDGET = 1024
 """Tokens of a micro-batch on a processor: its caches hold the activations of that many (482 against 348 tokens/s at
 2048, two cores with AVX-512 BF16). The planner's row limit still holds; the gradient does not depend on either."""
+
+TRIM_STEPS = 8
+"""Steps between two trims of the heap on a processor: without, 92 steps of the sample grew from 1.4 to 2.5 GB."""
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -83,7 +86,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     parameters = attach(model, job.lora)
     stop.check()
 
-    compute = Computer(LossHead.of(model), parameters, device, renderer.pad_id, limits, job_dir, stop.check)
+    compute = Computer(LossHead.of(model), parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check)
     optimizer = torch.optim.AdamW(parameters, lr=opt.learning_rate, weight_decay=opt.weight_decay, fused=True)
     epoch_steps = steps_per_epoch(len(train_set.rows), opt.effective_batch_size)
     total_steps = epoch_steps * opt.num_epochs
@@ -148,6 +151,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                     group["lr"] = rate
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+
+                if device.type == "cpu" and (state.step + 1) % TRIM_STEPS == 0:
+                    trim_heap()
 
                 seconds = time.monotonic() - step_started
                 tokens = sum(len(row.ids) for row in rows)

@@ -36,6 +36,8 @@ class Computer:
     parameters: list[nn.Parameter]
     device: torch.device
     pad_id: int
+    max_length: int
+    """No row is longer (tokens)."""
     limits: Limits
     job_dir: JobDir
     check_stop: Callable[[], None]
@@ -56,7 +58,7 @@ class Computer:
         total = torch.zeros((), device=self.device)
         for part in split(rows, self.limits.rows, self.limits.tokens):
             self.check_stop()
-            batch = collate(part, self.pad_id, self.device)
+            batch = collate(part, self.pad_id, self.device, self.max_length)
             loss = self.head.summed(batch.ids, batch.positions, batch.targets)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -67,7 +69,7 @@ class Computer:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in split(rows, self.limits.rows, self.limits.tokens):
             self.check_stop()
-            batch = collate(part, self.pad_id, self.device)
+            batch = collate(part, self.pad_id, self.device, self.max_length)
             total += self.head.summed(batch.ids, batch.positions, batch.targets)
         return total.item()
 

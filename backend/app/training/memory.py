@@ -1,7 +1,9 @@
 """Peak memory, and what running out of it looks like."""
 
+import ctypes
 import gc
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,3 +31,10 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give the holes in the heap back to the system (glibc keeps them: rows of mixed lengths leave ever more)."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

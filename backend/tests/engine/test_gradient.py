@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
-from app.training.batching import EncodedRows, collate, encode_rows, epoch_order, split, steps_per_epoch
+from app.training.batching import LENGTH_STEP, EncodedRows, collate, encode_rows, epoch_order, split, steps_per_epoch
 from app.training.gradient import Computer, Limits
 from app.training.loading import load_model
 from app.training.lora import adapter_tensors, attach
@@ -32,7 +32,11 @@ def prepare(job_dir: JobDir, limits: Limits) -> tuple[Computer, EncodedRows]:
     parameters = attach(model, job.lora)
     for parameter in parameters:
         nn.init.normal_(parameter, std=0.05)
-    return Computer(LossHead.of(model), parameters, CPU, renderer.pad_id, limits, job_dir, lambda: None), rows
+    head = LossHead.of(model)
+    most = job.optimization.max_length
+    return Computer(head, parameters, CPU, renderer.pad_id, most, limits, job_dir, lambda: None), rows
+        LossHead.of(model), parameters, CPU, renderer.pad_id, job.optimization.max_length, limits, job_dir, lambda: None
+    ), rows
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -125,7 +129,7 @@ def test_only_the_answer_is_trained(llama: Path, tmp_path: Path) -> None:
     trained = renderer.decode([row.ids[i] for i in row.targets], skip_special=False)
     answer = rows[0].messages[-1].content
     assert trained.startswith(f"{answer}<|im_end|>")
-    batch = collate([row], renderer.pad_id, CPU)
+    batch = collate([row], renderer.pad_id, CPU, 512)
     assert batch.ids.view(-1)[batch.positions + 1].tolist() == batch.targets.tolist() == [row.ids[i] for i in row.targets]
 
 
@@ -145,3 +149,12 @@ def test_micro_batches_keep_every_row_and_respect_the_limits(llama: Path, tmp_pa
     assert all(len(part) <= 3 for part in parts)
     assert all(len(part) == 1 or len(part) * max(len(r.ids) for r in part) <= 250 for part in parts)
     assert [len(part) for part in split(rows, 8, 1)] == [1] * 20
+
+
+def test_padding_rounds_up_but_never_beyond_the_longest_row_that_the_model_takes(llama: Path, tmp_path: Path) -> None:
+    job_dir = make_job(tmp_path / "job", llama, train=examples(1), heldout=[])
+    renderer = Renderer.load(llama)
+    (row,) = encode_rows(job_dir.train_file, renderer, 512, "truncate", lambda: None).rows
+    longest = len(row.ids)
+    assert collate([row], renderer.pad_id, CPU, 512).ids.shape == (1, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+    assert collate([row], renderer.pad_id, CPU, longest).ids.shape == (1, longest)
