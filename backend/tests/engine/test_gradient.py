@@ -35,8 +35,6 @@ def prepare(job_dir: JobDir, limits: Limits) -> tuple[Computer, EncodedRows]:
     head = LossHead.of(model)
     most = job.optimization.max_length
     return Computer(head, parameters, CPU, renderer.pad_id, most, limits, job_dir, lambda: None), rows
-        LossHead.of(model), parameters, CPU, renderer.pad_id, job.optimization.max_length, limits, job_dir, lambda: None
-    ), rows
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
