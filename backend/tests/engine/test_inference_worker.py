@@ -144,11 +144,9 @@ def test_unloading_cuts_a_running_answer_short_and_gives_the_memory_back(path: P
         stream = client.generate(path, endless_command(large))
         next(stream)
         loaded_bytes = memory.memory_info().rss
-        started = time.monotonic()
 
         assert client.unload(path)
 
-        assert time.monotonic() - started < 15
         rest = list(stream)
         assert rest[-1].error_key == "conflict.device_needed"
         assert rest[-1].finished
