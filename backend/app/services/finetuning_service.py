@@ -6,63 +6,21 @@ model's own config.json; a model with neither still gets a rough plan from `vram
 """
 
 import uuid
-from dataclasses import dataclass
 
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
-from app.contracts.options import Dtype, LongRows, Quantization, Scheduler
-from app.core.messages import Language
+from app.contracts.options import Dtype, LongRows, Objective, Quantization, Scheduler
 from app.services import job_service
+from app.services.model_config import ModelConfig
 from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, get_outside_model, plan_run
 from app.services.studio import Studio
 from app.services.system_service import versions
 from app.storage.job_dir import utc_now
 from app.storage.tables import JobRow
 
+__all__ = ["MODEL_CONFIGS", "ModelConfig", "finetune", "get_model"]
+
 CHECKPOINT_SECONDS = 300.0
 """A killed run loses at most so much work."""
-
-
-@dataclass
-class ModelConfig:
-    """One model of the catalogue. The first 13 fields are the specification's, in its order."""
-
-    name: str
-    """Hub id or folder: where the weights come from."""
-    display_name: str
-    batch_size: int
-    """Rows per micro-batch; the planner may split it, keeping the product with the accumulation."""
-    max_length: int
-    """Tokens per row."""
-    lora_rank: int
-    lora_alpha: int
-    gradient_accumulation_steps: int
-    learning_rate: float
-    target_modules: list[str]
-    vram_required_gb: float
-    """GPU memory for this entry's own values; 1 GB is 2**30 bytes, CUDA context included."""
-    quality_rating: int
-    """Stars, 1 to 5."""
-    speed_rating: int
-    """Stars, 1 to 5."""
-    description: str
-    """What it is good for, in English."""
-
-    description_fr: str = ""
-    """The same in French; empty = the English text."""
-    licence: str = ""
-    """SPDX id or the licence's usual name; empty = unknown."""
-    gated: bool = False
-    """Whether the hub asks for an account that accepted the licence (HF_TOKEN)."""
-    quantization: Quantization = "none"
-    """`nf4`: the frozen weights are held in 4 bits, on NVIDIA cards."""
-    is_default: bool = False
-    """The entry that is preselected when its weights can be had."""
-    embedded: bool = False
-    """Whether the weights come with the installation and need no network."""
-
-    def describe(self, language: Language) -> str:
-        """Return the description in `language`, in English where there is no other."""
-        return self.description_fr if language == "fr" and self.description_fr else self.description
 
 
 # All linear layers of a block get an adapter: that closes most of the gap to full fine-tuning (Dettmers et al. 2023,
@@ -301,6 +259,7 @@ def finetune(
     *,
     name: str | None = None,
     device_id: str | None = None,
+    objective: Objective | None = None,
     num_epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
@@ -327,6 +286,7 @@ def finetune(
     the plan, never an error.
     """
     options = {
+        "objective": objective,
         "num_epochs": num_epochs,
         "learning_rate": learning_rate,
         "batch_size": batch_size,

@@ -5,14 +5,15 @@ number of parameters, the memory that the planner predicts for these values.
 """
 
 import math
-from dataclasses import dataclass
 
 from app.contracts.hardware import Device
-from app.contracts.options import FinetuningOptions, Quantization
+from app.contracts.options import FinetuningOptions
 from app.contracts.plan import ModelShape
+from app.core.messages import Language, localise
 from app.core.units import GIB
 from app.planner.fit import PlanRequest, make_plan
 from app.planner.run_shape import RowLengths
+from app.services.model_config import ModelConfig
 from app.services.resolution import resolve_values
 
 EFFECTIVE_ROWS = 16
@@ -44,29 +45,10 @@ _BY_SIZE: list[tuple[float, int, float, int, int]] = [
 ]
 
 
-@dataclass
-class ComputedModel:
-    """The same fields as an entry of the catalogue."""
-
-    name: str
-    display_name: str
-    batch_size: int
-    max_length: int
-    lora_rank: int
-    lora_alpha: int
-    gradient_accumulation_steps: int
-    learning_rate: float
-    target_modules: list[str]
-    vram_required_gb: float
-    quality_rating: int
-    speed_rating: int
-    quantization: Quantization = "none"
-
-
-def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ComputedModel:
+def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ModelConfig:
     """Return the configuration of a model with these sizes."""
     _, rows, rate, quality, speed = next(row for row in _BY_SIZE if shape.params <= row[0])
-    model = ComputedModel(
+    model = ModelConfig(
         name=model_id,
         display_name=model_id.rstrip("/").rsplit("/", 1)[-1],
         batch_size=rows,
@@ -79,12 +61,21 @@ def compute_model(model_id: str, shape: ModelShape, model_type: str) -> Computed
         vram_required_gb=1.0,
         quality_rating=quality,
         speed_rating=speed,
+        description=localise("model_computed", "en", size=_write_size(shape.params, "en"))[0],
+        description_fr=localise("model_computed", "fr", size=_write_size(shape.params, "fr"))[0],
     )
     model.vram_required_gb = compute_vram_gb(model, shape)
     return model
 
 
-def compute_vram_gb(model: ComputedModel, shape: ModelShape) -> float:
+def _write_size(params: int, language: Language) -> str:
+    """Return a number of parameters as publishers write it: 135M, 1.7B; in French 135 M, 1,7 Md."""
+    billions, millions = (" Md", " M") if language == "fr" else ("B", "M")
+    text = f"{params / 1e9:.1f}{billions}" if params >= 1e9 else f"{params / 1e6:.0f}{millions}"
+    return text.replace(".", ",") if language == "fr" else text
+
+
+def compute_vram_gb(model: ModelConfig, shape: ModelShape) -> float:
     """Return the least memory of a card, in halves of 2**30 bytes, in which one row at a time fits."""
     largest = Device(
         id="cuda:0", kind="cuda", name="any card", memory_total_bytes=1 << 50, memory_free_bytes=1 << 50, bf16=True,

@@ -8,7 +8,8 @@ from app.contracts.options import FinetuningOptions, Quantization
 from app.contracts.plan import Notice, Plan, Verdict
 from app.core.messages import Language, localise
 from app.planner.run_shape import RowLengths
-from app.services.finetuning_service import MODEL_CONFIGS, ModelConfig, get_model
+from app.services.finetuning_service import MODEL_CONFIGS, get_model
+from app.services.model_config import ModelConfig
 from app.services.resolution import resolve_values
 from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, make_run_plan, plan_run
 from app.services.studio import Studio

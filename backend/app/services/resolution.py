@@ -3,17 +3,19 @@
 The user's value wins, then the preset's, then the model's, then the default. The planner acts on the result (planner/fit.py).
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
-from app.contracts.options import DEFAULT_NUM_EPOCHS, OPTION_NAMES, FinetuningOptions, Quantization
+from app.contracts.options import DEFAULT_NUM_EPOCHS, OPTION_NAMES, FinetuningOptions
 from app.contracts.plan import ModelShape, Origin, Resolved
 from app.core.errors import Invalid
 from app.core.validation import refuse_values
 from app.planner.shapes import find_linears
+from app.services.model_config import ModelConfig
 
 DEFAULTS: dict[str, Any] = {
+    "objective": "balanced",
     "num_epochs": DEFAULT_NUM_EPOCHS,
     "long_rows": "truncate",
     "lora_dropout": 0.0,
@@ -39,22 +41,6 @@ MODEL_VALUES = (
 """Options that a model entry sets, under the same names."""
 
 
-class ModelDefaults(Protocol):
-    """What a model entry says: one of MODEL_CONFIGS, or computed for a model that is not in it."""
-
-    name: str
-    display_name: str
-    batch_size: int
-    max_length: int
-    lora_rank: int
-    lora_alpha: int
-    gradient_accumulation_steps: int
-    learning_rate: float
-    target_modules: list[str]
-    vram_required_gb: float
-    quantization: Quantization
-
-
 def read_options(**options: Any) -> FinetuningOptions:
     """Return the options after checking every range. Raise Invalid with one detail a field."""
     try:
@@ -64,7 +50,7 @@ def read_options(**options: Any) -> FinetuningOptions:
 
 
 def resolve_values(
-    options: FinetuningOptions, model: ModelDefaults, preset: FinetuningOptions | None = None
+    options: FinetuningOptions, model: ModelConfig, preset: FinetuningOptions | None = None
 ) -> dict[str, Resolved]:
     """Return every option with its value and who decided it."""
     values: dict[str, Resolved] = {}
