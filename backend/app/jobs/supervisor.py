@@ -21,8 +21,10 @@ from app.jobs.executors.interface import Executor, Gone
 from app.jobs.executors.local import LocalExecutor
 from app.jobs.ingest import apply, ingest
 from app.jobs.oom import oom_kills
+from app.jobs.recording import make_record
 from app.storage.db import Database
 from app.storage.job_dir import JobDir, utc_now
+from app.storage.planner_dir import PlannerDir
 from app.storage.repositories import ACTIVE, Jobs
 from app.storage.tables import JobRow
 
@@ -53,6 +55,7 @@ class Supervisor:
         self.executor: Executor = executor or LocalExecutor()
         self._release_device = release_device
         self._thread: threading.Thread | None = None
+        self._planner_dir = PlannerDir(settings.data_dir / "planner")
         self._stopping = threading.Event()
         self._nudge = threading.Event()
         self._cancel_seen: dict[str, float] = {}
@@ -151,6 +154,8 @@ class Supervisor:
             status = JobStatus(row.status)
             if status.terminal or status in (JobStatus.QUEUED, JobStatus.PAUSED):
                 self._close_attempt(jobs, row)
+            if status is JobStatus.SUCCEEDED:
+                self._record(job_dir)
         if taken:
             self._broker.wake(job_id)
         if status.terminal:
@@ -185,6 +190,15 @@ class Supervisor:
 
     def _evidence(self, job_dir: JobDir) -> str:
         return self.executor.logs(job_dir, EVIDENCE_BYTES)[0].strip()
+
+    def _record(self, job_dir: JobDir) -> None:
+        """Remember what the job took beside what was planned; a record that cannot be written ends no job otherwise."""
+        try:
+            record = make_record(job_dir)
+            if record is not None:
+                self._planner_dir.append_record(record)
+        except (OSError, ValueError):
+            log.exception("What job %s took could not be recorded.", job_dir.path.name)
 
     @staticmethod
     def _close_attempt(jobs: Jobs, row: JobRow) -> None:

@@ -1,7 +1,8 @@
 """A real process in place of the trainer: it does what `script.json` in the job folder says, event by event.
 
 Steps: {"step": n}, {"sleep": seconds}, {"status": "..."}, {"exit": code}, {"kill": signal}, {"print": text},
-{"until_cancel": true} (obeys control/cancel), {"deaf": true} (ignores control/cancel and SIGTERM).
+{"report": peak bytes} (report.json),
+{"phase": "..."}, {"until_cancel": true} (obeys control/cancel), {"deaf": true} (ignores control/cancel and SIGTERM).
 """
 
 import json
@@ -11,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from app.contracts.events import StatusChanged, StepLogged
+from app.contracts.events import PhaseStarted, StatusChanged, StepLogged
+from app.contracts.report import Report
 from app.contracts.status import JobStatus
-from app.storage.job_dir import JobDir
+from app.storage.job_dir import JobDir, write_atomically
 
 
 def log_step(job_dir: JobDir, number: int) -> None:
@@ -34,6 +36,13 @@ def log_step(job_dir: JobDir, number: int) -> None:
     )
 
 
+def make_report(peak_bytes: int) -> Report:
+    return Report(
+        heldout_rows=0, loss_before=None, loss_after=None, train_loss_first=2.0, train_loss_last=1.0, steps=2, tokens=20,
+        seconds=1.0, peak_bytes=peak_bytes, trained_rows=1, truncated_rows=0, dropped_rows=0, trained_token_share=1.0,
+    )  # fmt: skip
+
+
 def main() -> int:
     job_dir = JobDir(Path(sys.argv[1]))
     if "--micro-batch" in sys.argv:
@@ -51,6 +60,10 @@ def main() -> int:
                 time.sleep(value)
             case "status":
                 job_dir.append(StatusChanged(status=JobStatus(value)))
+            case "phase":
+                job_dir.append(PhaseStarted(phase=value))
+            case "report":
+                write_atomically(job_dir.report_file, make_report(value).model_dump_json())
             case "print":
                 print(value, flush=True)
             case "exit":
