@@ -122,7 +122,7 @@ def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
 
     resolved = plan.resolved
     return PlanRead(
-        **plan.model_dump(exclude={"parts", "resolved", "reasons", "warnings"}),
+        **plan.model_dump(exclude={"parts", "resolved", "reasons", "warnings", "alternatives"}),
         device_name=devices.get(plan.device_id, plan.device_id),
         fits=plan.fits,
         parts=plan.parts,

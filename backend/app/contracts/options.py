@@ -14,7 +14,7 @@ DEFAULT_NUM_EPOCHS = 5
 Scheduler = Literal["linear", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
-LongRows = Literal["truncate", "drop"]
+LongRows = Literal["truncate", "drop", "split"]
 Objective = Literal["quality", "balanced", "speed"]
 
 
@@ -24,6 +24,8 @@ class FinetuningOptions(Frozen):
     # The sentences below become the descriptions in OpenAPI and the help of the command line.
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    objective: Objective | None = None
+    """What the planner weighs highest where a value is automatic: `speed`, `balanced` or `quality`; automatic = balanced."""
     num_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Passes over the training rows; automatic = 5."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -35,7 +37,7 @@ class FinetuningOptions(Frozen):
     max_length: Annotated[int, Field(ge=8, le=131072)] | None = None
     """Tokens per row; longer rows are cut (see long_rows)."""
     long_rows: LongRows | None = None
-    """What happens to a row longer than max_length; automatic = truncate."""
+    """What happens to a row longer than max_length: cut, left out, or made several rows; automatic = truncate."""
     lora_rank: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Rank of the adapter."""
     lora_alpha: Annotated[int, Field(ge=1, le=4096)] | None = None

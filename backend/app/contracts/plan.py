@@ -3,9 +3,15 @@
 from typing import Any, Literal
 
 from app.contracts.frozen import Frozen
+from app.contracts.options import Objective
 
 Verdict = Literal["fits", "tight", "does_not_fit"]
 Origin = Literal["user", "preset", "model", "planner", "default"]
+MemoryMethod = Literal["traced", "closed_form", "rough"]
+"""A traced step, the closed form, or the entry's stated memory because nobody knows the model's shape."""
+TimeMethod = Literal["calibrated", "table", "guessed"]
+"""Rates measured on this machine, rates of a known device, or a guess from the kind of device."""
+Knob = Literal["runner_up", "batch_size", "gradient_checkpointing", "max_length", "dtype", "quantization", "objective"]
 
 
 class ModelShape(Frozen):
@@ -33,6 +39,8 @@ class Resolved(Frozen):
     reason: str = ""
     """Message key (see core/messages.py) when the planner changed the value."""
     params: dict[str, Any] = {}
+    automatic: Any = None
+    """What the value would be if the user had not set it; the value itself for all others."""
 
 
 class Notice(Frozen):
@@ -66,6 +74,35 @@ class MemoryParts(Frozen):
         return sum(self.model_dump().values())
 
 
+class Bound(Frozen):
+    """How far the measured peak may lie above the predicted one: split-conformal over past runs (planner/bound.py)."""
+
+    confidence: float | None = None
+    """Share of runs that stay below the bound, 0..1; None when there are no measurements of this kind to derive one."""
+    samples: int = 0
+    """Runs whose measured and predicted peaks the factor comes from."""
+    own_samples: int = 0
+    """Those among them that ran on this machine."""
+    factor: float = 1.0
+    """Upper bound over predicted peak."""
+    extra_bytes: int = 0
+    """Added to the product; 0 when the factor comes from measurements."""
+
+
+class Alternative(Frozen):
+    """Another plan for the same job: what changes, what it costs, what it brings."""
+
+    kind: Knob
+    changes: dict[str, Any]
+    """Options of FinetuningOptions and their other values; sent with the same request they give this plan."""
+    peak_bytes: int
+    peak_bytes_upper: int
+    seconds_p50: float
+    seconds_p90: float
+    verdict: Verdict
+    reason: Notice
+
+
 class Plan(Frozen):
     """The planner's answer; starts nothing."""
 
@@ -87,6 +124,17 @@ class Plan(Frozen):
     """Every hyper-parameter of FinetuningOptions, by name."""
     reasons: list[Notice]
     warnings: list[Notice]
+    objective: Objective = "balanced"
+    memory_method: MemoryMethod = "closed_form"
+    time_method: TimeMethod = "table"
+    bound: Bound = Bound()
+    cut_rows_share: float = 0.0
+    """Share of the rows that are longer than max_length, 0..1."""
+    cut_tokens_share: float = 0.0
+    """Share of all tokens that lie beyond max_length (in dropped rows: all of them), 0..1; 0 when rows are split."""
+    reserved_bytes: int | None = None
+    """What the CUDA allocator will have reserved at the peak, without the context; None on the processor."""
+    alternatives: list[Alternative] = []
 
     @property
     def fits(self) -> bool:
