@@ -2,7 +2,8 @@
 
 PyTorch's fused attention has a slow backward pass on processors: 3 to 5 times slower than these products up to 512
 tokens (measured on two cores with AVX-512 BF16). Beyond that the (length x length) matrices grow too large and the
-fused one is used. Batches are padded on the right and labels skip the padding, so causality is the only mask needed.
+fused one is used. Batches are padded on the right and labels skip the padding, so causality is the only mask needed:
+a name that transformers has no mask function for gets none.
 """
 
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, masking_utils
 
 NAME = "affinage_products"
 LONGEST = 512
@@ -20,10 +21,19 @@ _PLAIN_CAUSAL = frozenset({"gpt2", "llama", "mistral", "phi", "qwen2", "qwen3", 
 """Model types whose attention is scaled, causal and nothing else (no soft-capping, no sinks, no position bias)."""
 
 
+def _find_no_packing(position_ids: Tensor) -> None:
+    """Our rows are never packed into one."""
+
+
+# transformers looks for packed rows in the values of the positions: a wait for the device in each forward pass, and
+# impossible on `meta`, where the planner traces.
+masking_utils.find_packed_sequence_indices = _find_no_packing  # type: ignore[assignment]
+
+
 @lru_cache(maxsize=64)
-def _mask(length: int, groups: int, dtype: torch.dtype) -> Tensor:
+def _mask(length: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return (groups * length, length): 0 where a query may look, the smallest number elsewhere."""
-    return torch.full((length, length), torch.finfo(dtype).min, dtype=dtype).triu_(1).repeat(groups, 1)
+    return torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=device).triu_(1).repeat(groups, 1)
 
 
 class _Products(torch.autograd.Function):
@@ -37,7 +47,7 @@ class _Products(torch.autograd.Function):
         q = query.reshape(batch * key_heads, groups * length, width)
         k = key.reshape(batch * key_heads, length, width)
         v = value.reshape(batch * key_heads, length, width)
-        scores = torch.baddbmm(_mask(length, groups, q.dtype), q, k.transpose(1, 2), alpha=scale)
+        scores = torch.baddbmm(_mask(length, groups, q.dtype, q.device), q, k.transpose(1, 2), alpha=scale)
         weights = torch.softmax(scores, -1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.scale, ctx.query_shape, ctx.key_shape = scale, query.shape, key.shape
@@ -79,5 +89,4 @@ def choose_attention(config: Any, device_type: str) -> str:
     if device_type != "cpu" or sliding or config.model_type not in _PLAIN_CAUSAL:
         return "sdpa"
     AttentionInterface.register(NAME, causal_attention)
-    AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)
     return NAME

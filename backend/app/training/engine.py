@@ -14,18 +14,19 @@ import torch
 from torch import nn
 
 from app.contracts.events import CheckpointSaved, EvalLogged, Noted, PhaseStarted, StepLogged
+from app.contracts.hardware import DeviceKind
 from app.contracts.job import TrainingJob
 from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
+from app.training.assembly import assemble, finish_gradient, update
 from app.training.batching import EncodedRows, encode_rows, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
-from app.training.lora import attach, save_adapter
-from app.training.loss import LossHead
+from app.training.lora import save_adapter
 from app.training.memory import peak_bytes, trim_heap
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
@@ -51,7 +52,7 @@ _TOKENIZER_FILES = (
 )
 
 
-def train(  # noqa: PLR0912, PLR0915  long because it is linear
+def train(  # noqa: PLR0915  long because it is linear
     job_dir: JobDir, stop: StopWatch, max_micro_batch: int | None = None, cpu_token_budget: int = CPU_TOKEN_BUDGET
 ) -> Report:
     """Run or continue the job in `job_dir`; write adapter/ and report.json; return the report.
@@ -83,11 +84,11 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         raise DatasetInvalid("nothing_trained")
     _begin(job_dir, "loading")
     model = load_model(job, device)
-    parameters = attach(model, job.lora)
+    kind: DeviceKind = "cpu" if device.type == "cpu" else "cuda"
+    built = assemble(model, job.lora, kind=kind, learning_rate=opt.learning_rate, weight_decay=opt.weight_decay)
+    parameters, optimizer = built.parameters, built.optimizer
     stop.check()
-
-    compute = Computer(LossHead.of(model), parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check)
-    optimizer = torch.optim.AdamW(parameters, lr=opt.learning_rate, weight_decay=opt.weight_decay, fused=True)
+    compute = Computer(built.head, parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check)
     epoch_steps = steps_per_epoch(len(train_set.rows), opt.effective_batch_size)
     total_steps = epoch_steps * opt.num_epochs
 
@@ -140,18 +141,11 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                 loss = compute.accumulate_gradient(rows) / trained_tokens
                 if not math.isfinite(loss):
                     raise Diverged("loss", step=state.step + 1)
-                for parameter in parameters:
-                    if parameter.grad is not None:
-                        parameter.grad.div_(trained_tokens)
-                norm = nn.utils.clip_grad_norm_(parameters, opt.max_grad_norm).item()
+                norm = finish_gradient(parameters, trained_tokens, opt.max_grad_norm).item()
                 if not math.isfinite(norm):
                     raise Diverged("gradient", step=state.step + 1)
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-
+                update(optimizer, rate)
                 if device.type == "cpu" and (state.step + 1) % TRIM_STEPS == 0:
                     trim_heap()
 

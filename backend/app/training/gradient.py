@@ -14,6 +14,7 @@ from app.contracts.events import Noted
 from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
 from app.core.units import format_bytes
 from app.storage.job_dir import JobDir
+from app.training.assembly import add_gradient
 from app.training.batching import Row, collate, split
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
@@ -59,9 +60,7 @@ class Computer:
         for part in split(rows, self.limits.rows, self.limits.tokens):
             self.check_stop()
             batch = collate(part, self.pad_id, self.device, self.max_length)
-            loss = self.head.summed(batch.ids, batch.positions, batch.targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+            total += add_gradient(self.head, batch)
         return total.item()
 
     @torch.no_grad()

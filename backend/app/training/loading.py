@@ -16,6 +16,7 @@ from app.contracts.job import ModelSource, TrainingJob
 from app.core.errors import ModelUnavailable, Unsupported
 from app.storage.job_dir import JobDir
 from app.storage.model_store import ModelStore, missing_files
+from app.training.assembly import prepare_frozen
 from app.training.attention import choose_attention
 from app.training.embedded import materialise
 
@@ -91,22 +92,7 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
         raise ModelUnavailable("unreadable", model_id=job.model.model_id, reason=str(error).splitlines()[0]) from error
     if quantization is None:
         model.to(device)
-    _switch_dropout_off(model)
-    if job.optimization.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    return model.train()
-
-
-def _switch_dropout_off(model: nn.Module) -> None:
-    """The frozen model computes the same in training as in use; only the adapter may have dropout.
-
-    GPT-2 was pretrained with 0.1. Kept, it would make losses depend on how a batch is split.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010  a plain attribute, which nn.Module does not declare
+    return prepare_frozen(model, checkpointing=job.optimization.gradient_checkpointing)
 
 
 def _nf4(job: TrainingJob) -> object:

@@ -13,22 +13,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 24}
+from app.contracts.hardware import DeviceKind
+
+CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits per chunk: 32 MB in fp32 stays near the processor's cache; 64 MB on a card, small enough for cards of 2 GB."""
 
 
 class _SummedNll(torch.autograd.Function):
-    """Sum over rows of -log softmax(hidden @ weight.T)[target]; only `hidden` gets a gradient."""
+    """Sum over rows of -log softmax(hidden @ weight.T + bias)[target]; only `hidden` gets a gradient."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, needs_grad: bool) -> Tensor:
+    def forward(  # noqa: PLR0917  autograd passes them by place
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_elements: int, needs_grad: bool
+    ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
-        rows = max(1, _CHUNK_ELEMENTS.get(hidden.device.type, 1 << 23) // weight.shape[0])
+        rows = max(1, chunk_elements // weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
             target = targets[part, None]
-            log_probs = F.log_softmax((hidden[part] @ weight.t()).float(), dim=-1)
+            log_probs = F.log_softmax(F.linear(hidden[part], weight, bias).float(), dim=-1)
             total -= log_probs.gather(1, target).sum()
             if grad is not None:
                 # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
@@ -39,18 +43,20 @@ class _SummedNll(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, ctx.grad = ctx.grad, None
-        return grad.mul_(grads[0].to(grad.dtype)), None, None, None
+        return grad.mul_(grads[0].to(grad.dtype)), None, None, None, None, None
 
 
-def summed_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def summed_nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk_elements: int = CHUNK_ELEMENTS["cpu"]
+) -> Tensor:
     """Return the summed cross-entropy in nats. hidden (rows, width), weight (vocabulary, width), targets (rows,).
 
     The backward pass may run once: the gradient is handed over, not copied.
     """
     total: Tensor = _SummedNll.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, targets, torch.is_grad_enabled() and hidden.requires_grad
+        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad
     )
     return total
 
@@ -61,12 +67,18 @@ class LossHead:
 
     model: nn.Module
     chunked: bool
-    """False when the model does more than multiply by the head (bias, soft-capping, scaling): then the plain path."""
+    """False when the model does more than multiply by the head and add its bias (soft-capping, scaling): the plain path."""
+    chunk_elements: int
+    """Logits that exist at the same time on the chunked path."""
 
     @staticmethod
-    def of(model: nn.Module) -> "LossHead":
-        """Choose the path by trying it: chunked when `hidden @ head.T` gives this model's own logits on four tokens."""
-        return LossHead(model, _head_is_plain(model))
+    def of(model: nn.Module, kind: DeviceKind = "cpu") -> "LossHead":
+        """Choose the path: chunked when the head maps the body's last hidden states, unchanged, to the model's own logits.
+
+        Judged by where the tensors of one forward pass over four tokens come from, not by their values: the answer is the
+        same on every device, `meta` included.
+        """
+        return LossHead(model, _head_is_plain(model), CHUNK_ELEMENTS[kind])
 
     def summed(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
         """Return the summed loss in nats.
@@ -76,32 +88,43 @@ class LossHead:
         """
         if self.chunked:
             body: nn.Module = self.model.base_model  # type: ignore[assignment]
+            head: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
             hidden = body(input_ids=ids, use_cache=False).last_hidden_state
             chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, positions)
-            return summed_nll(chosen, _head(self.model).weight, targets)
+            return summed_nll(chosen, head.weight, targets, head.bias, chunk_elements=self.chunk_elements)
         logits = self.model(input_ids=ids, use_cache=False).logits
         chosen = logits.view(-1, logits.shape[-1]).index_select(0, positions)
         return F.cross_entropy(chosen.float(), targets, reduction="sum")
 
 
-def _head(model: nn.Module) -> nn.Linear:
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    assert isinstance(head, nn.Linear)
-    return head
-
-
 def _head_is_plain(model: nn.Module) -> bool:
     head = model.get_output_embeddings()  # type: ignore[operator]
-    if type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
+    body: nn.Module = model.base_model  # type: ignore[assignment]
+    if type(head) is not nn.Linear or body is model:
         return False
+    seen: dict[str, Tensor] = {}
+
+    def note_hidden(_module: nn.Module, _arguments: object, output: Any) -> None:
+        seen["hidden"] = output.last_hidden_state
+
+    def note_head(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        seen["input"], seen["output"] = arguments[0], output
+
+    hooks = [body.register_forward_hook(note_hidden), head.register_forward_hook(note_head)]
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
             ids = torch.arange(4, device=head.weight.device)[None]
-            body: nn.Module = model.base_model  # type: ignore[assignment]
-            hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-            logits = model(input_ids=ids, use_cache=False).logits.float()
-            return bool(torch.allclose((hidden @ head.weight.t()).float(), logits, rtol=1e-2, atol=1e-3))
+            logits = model(input_ids=ids, use_cache=False).logits
     finally:
         model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return logits is seen["output"] and _is_same(seen["input"], seen["hidden"])
+
+
+def _is_same(view: Tensor, whole: Tensor) -> bool:
+    """Whether `view` shows the whole of the same memory: models slice their hidden states before the head."""
+    same_storage = view.untyped_storage()._cdata == whole.untyped_storage()._cdata
+    return same_storage and view.shape == whole.shape and view.stride() == whole.stride()
