@@ -11,7 +11,8 @@ from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, Tr
 from app.contracts.options import Dtype, LongRows, Objective, Quantization, Scheduler
 from app.services import job_service
 from app.services.model_config import ModelConfig
-from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, get_outside_model, plan_run
+from app.services.own_models import get_outside_model
+from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, plan_run
 from app.services.studio import Studio
 from app.services.system_service import versions
 from app.storage.job_dir import utc_now
@@ -245,7 +246,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
 
 
 def get_model(studio: Studio, model_name: str) -> FoundModel:
-    """Return a model by its catalogue id, hub id or folder. Raise NotFound, and what a look at the hub raises."""
+    """Return a model: of the catalogue, added, or any hub id or folder. Raise NotFound, and what a look at the hub raises."""
     for model_id, entry in MODEL_CONFIGS.items():
         if model_name in (model_id, entry.name):
             return FoundModel(model_id, entry, find_catalogue_shape(studio, entry))

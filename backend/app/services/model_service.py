@@ -1,10 +1,23 @@
-"""The weights of catalogue models: where they are, and bringing them here."""
+"""Models of one's own, and the weights of all: where they are, and bringing them here."""
 
-from app.core.errors import NotFound
+from app.core.errors import Conflict, NotFound
+from app.services import own_models
 from app.services.downloads import Download
 from app.services.finetuning_service import MODEL_CONFIGS
+from app.services.run_plan import FoundModel
 from app.services.studio import Studio
 from app.storage.model_store import is_folder_id
+
+
+def add_model(studio: Studio, name: str) -> FoundModel:
+    """Add a hub id or a folder to the list of models; nothing but its config.json is read.
+
+    Raise Conflict for a model that is listed, NotFound, HubUnreachable, ModelUnavailable, Forbidden, Unsupported.
+    """
+    model_id = own_models.clean_name(name)
+    if any(model_id in (listed, entry.name) for listed, entry in MODEL_CONFIGS.items()):
+        raise Conflict("in_catalogue", model_id=model_id)
+    return own_models.add_model(studio, model_id)
 
 
 def hub_name(model_id: str) -> str:

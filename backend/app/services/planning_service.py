@@ -9,11 +9,12 @@ from app.contracts.plan import Notice, Plan, Verdict
 from app.core.messages import Language, localise
 from app.planner.run_shape import RowLengths
 from app.services.finetuning_service import MODEL_CONFIGS, get_model
-from app.services.model_config import ModelConfig
+from app.services.own_models import list_added
 from app.services.resolution import resolve_values
 from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, make_run_plan, plan_run
 from app.services.studio import Studio
 from app.storage.hub_config import hub_reach
+from app.storage.model_store import is_folder_id
 
 Weights = Literal["ready", "downloadable", "unreachable"]
 
@@ -50,6 +51,8 @@ class AvailableModel:
     download_bytes: int | None
     fit: Verdict
     peak_bytes: int
+    added: bool
+    """Whether a person added it (POST /api/models)."""
 
 
 def plan(
@@ -70,32 +73,30 @@ def plan(
 
 
 def available(studio: Studio, language: Language) -> list[AvailableModel]:
-    """Return the catalogue in its order, with weights, fit and the one model that is chosen at first."""
+    """Return the catalogue in its order, then the models that were added, with weights, fit and the one chosen at first."""
     device = studio.hardware().best
     available_bytes = count_available(device)
-    reachable: bool | None = None
-    found: list[AvailableModel] = []
-    for model_id, entry in MODEL_CONFIGS.items():
-        ready = studio.models.obtainable_offline(entry.name)
-        if not ready and reachable is None:
-            reachable = hub_reach.answers()
-        weights: Weights = "ready" if ready else "downloadable" if reachable else "unreachable"
-        found.append(_describe(studio, model_id, entry, weights, language, device, available_bytes))
+    models = [FoundModel(id_, entry, find_catalogue_shape(studio, entry)) for id_, entry in MODEL_CONFIGS.items()]
+    added = [model for model in list_added(studio) if model.model_id not in MODEL_CONFIGS]
+    found = [describe(studio, model, language, device, available_bytes) for model in models]
+    found += [describe(studio, model, language, device, available_bytes, added=True) for model in added]
     return _preselect(found, language)
 
 
-def _describe(  # noqa: PLR0917
-    studio: Studio,
-    model_id: str,
-    entry: ModelConfig,
-    weights: Weights,
-    language: Language,
-    device: Device,
-    available_bytes: int,
+def find_weights(studio: Studio, model_name: str) -> Weights:
+    """Return whether the weights of a model are here or can be had. The hub is asked once a minute at most."""
+    if studio.models.obtainable_offline(model_name):
+        return "ready"
+    return "downloadable" if not is_folder_id(model_name) and hub_reach.answers() else "unreachable"
+
+
+def describe(  # noqa: PLR0917
+    studio: Studio, model: FoundModel, language: Language, device: Device, available_bytes: int, added: bool = False
 ) -> AvailableModel:
-    shape = find_catalogue_shape(studio, entry)
+    """Return what a model means on `device`: its plan is made at its own values."""
+    entry, shape = model.entry, model.shape
     judged = make_run_plan(
-        FoundModel(model_id, entry, shape),
+        model,
         device,
         resolve_values(FinetuningOptions(), entry),
         RowLengths((entry.max_length,) * 21, measured=True),
@@ -103,8 +104,9 @@ def _describe(  # noqa: PLR0917
         train_rows=EXAMPLE_ROWS,
         heldout_rows=0,
     )
+    weights = find_weights(studio, entry.name)
     return AvailableModel(
-        id=model_id,
+        id=model.model_id,
         name=entry.display_name,
         vram_required_gb=entry.vram_required_gb,
         quality_rating=entry.quality_rating,
@@ -130,7 +132,14 @@ def _describe(  # noqa: PLR0917
         download_bytes=shape.params * (4 if shape.family == "gpt2" else 2) if shape and weights != "ready" else None,
         fit=judged.verdict,
         peak_bytes=judged.peak_bytes,
+        added=added,
     )
+
+
+def describe_added(studio: Studio, model: FoundModel, language: Language) -> AvailableModel:
+    """Return what a model that was just added means on this machine's best device."""
+    device = studio.hardware().best
+    return describe(studio, model, language, device, count_available(device), added=True)
 
 
 def _preselect(models: list[AvailableModel], language: Language) -> list[AvailableModel]:

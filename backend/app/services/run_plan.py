@@ -13,19 +13,16 @@ from app.contracts.dataset import DatasetInfo
 from app.contracts.hardware import Device, Hardware
 from app.contracts.job import ModelSource
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
-from app.core.errors import ModelUnavailable, NotFound, Unsupported
+from app.core.errors import NotFound, Unsupported
 from app.planner.fit import PlanRequest, make_plan
 from app.planner.run_shape import RowLengths
 from app.planner.shapes import find_shape, shape_from_config
 from app.services.dataset_service import get_dir
 from app.services.model_config import ModelConfig
-from app.services.model_rules import compute_model
 from app.services.resolution import check_target_modules, read_options, resolve_values
 from app.services.row_lengths import measure_lengths
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
-from app.storage.hub_config import fetch_config
-from app.storage.model_store import is_folder_id
 
 CARD_SHARE = 0.97
 """Of a card's memory that a job may count on when our own chat worker or trainer holds some of it now."""
@@ -39,6 +36,8 @@ class FoundModel:
     model_id: str
     entry: ModelConfig
     shape: ModelShape | None
+    config: dict[str, Any] | None = None
+    """Its config.json, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +59,6 @@ def find_catalogue_shape(studio: Studio, entry: ModelConfig) -> ModelShape | Non
         except Unsupported:
             return None
     return shape
-
-
-def get_outside_model(studio: Studio, model_name: str) -> FoundModel:
-    """Return a model that is not in the catalogue, its configuration computed from config.json.
-
-    Raise NotFound for a name that is neither a hub id (`org/name`) nor a folder, or that the hub does not know;
-    HubUnreachable, ModelUnavailable, Forbidden or Unsupported as the model store and the reader of config.json do.
-    """
-    if "/" not in model_name and not is_folder_id(model_name):
-        raise NotFound("model", model_id=model_name)
-    try:
-        source = studio.models.resolve(model_name)
-    except ModelUnavailable as error:
-        if error.key in {"model_unavailable.unknown", "model_unavailable.invalid_id"}:
-            raise NotFound("model", model_id=model_name) from error
-        raise
-    config = studio.models.read_config(model_name) or fetch_config(model_name, source.commit)
-    shape = shape_from_config(config)
-    return FoundModel(model_name, compute_model(model_name, shape, str(config.get("model_type", ""))), shape)
 
 
 def plan_run(

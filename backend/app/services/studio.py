@@ -16,11 +16,13 @@ from app.jobs.broker import Broker
 from app.jobs.supervisor import Supervisor
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
+from app.storage.added_models import AddedModels
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 from app.storage.db import Database
 from app.storage.job_dir import JobDir
 from app.storage.migrate import upgrade
 from app.storage.model_store import ModelStore
+from app.storage.planner_dir import PlannerDir
 from app.storage.repositories import Datasets
 from app.storage.server_lock import AlreadyServed, ServerLock
 
@@ -62,6 +64,8 @@ class Studio:
     settings: Settings
     database: Database
     models: ModelStore
+    added: AddedModels
+    planner_dir: PlannerDir
     gauge: HardwareGauge
     broker: Broker
     supervisor: Supervisor
@@ -149,6 +153,8 @@ def open_studio(settings: Settings) -> Studio:
         settings=settings,
         database=database,
         models=models,
+        added=AddedModels(data_dir / "models" / "added"),
+        planner_dir=PlannerDir(data_dir / "planner"),
         gauge=HardwareGauge(data_dir),
         broker=broker,
         supervisor=Supervisor(settings, database, broker, release_device=workers.release),

