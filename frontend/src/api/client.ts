@@ -69,3 +69,13 @@ async function withBody<T>(method: string, path: string, body: unknown, signal?:
 export const post = <T>(path: string, body?: unknown, signal?: AbortSignal): Promise<T> => withBody("POST", path, body, signal);
 export const put = <T>(path: string, body: unknown): Promise<T> => withBody("PUT", path, body);
 export const remove = (path: string): Promise<void> => withBody("DELETE", path, undefined);
+
+/** The sentence about each field that the server refused. */
+export function refusedFields(error: Error | null): Record<string, string> {
+  if (!(error instanceof ApiError)) return {};
+  return Object.fromEntries(
+    (error.content.details ?? []).flatMap(({ field, message }) =>
+      typeof field === "string" && typeof message === "string" ? [[field, message]] : [],
+    ),
+  );
+}

@@ -1,7 +1,7 @@
-/** What would happen if this were started: memory, time, every value. Starts nothing. */
+/** What would happen if this were started: memory, time, every value. Starts nothing. And how right earlier plans were. */
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
-import { post } from "@/api/client";
-import type { Plan, StartFinetuningRequest } from "@/types/api";
+import { get, post } from "@/api/client";
+import type { Plan, PlanRecord, StartFinetuningRequest } from "@/types/api";
 
 /** The last plan stays on the screen while the next one is computed, so that the bar never flickers. */
 export const planQuery = (request: StartFinetuningRequest) =>
@@ -11,3 +11,9 @@ export const planQuery = (request: StartFinetuningRequest) =>
     placeholderData: keepPreviousData,
     retry: false,
   });
+
+/** Planned against measured, for every finished training of this machine. */
+export const planRecordQuery = queryOptions({
+  queryKey: ["plan-record"],
+  queryFn: ({ signal }) => get<PlanRecord>("/api/plans/record", signal),
+});

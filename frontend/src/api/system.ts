@@ -1,6 +1,6 @@
-/** Whether the server is there, and what machine it runs on. */
-import { queryOptions } from "@tanstack/react-query";
-import { get } from "@/api/client";
+/** Whether the server is there, what machine it runs on, and how fast that is. */
+import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { get, post } from "@/api/client";
 import type { Hardware, Health } from "@/types/api";
 
 const CALM_MS = 20_000;
@@ -19,3 +19,13 @@ export const hardwareQuery = queryOptions({
   queryFn: ({ signal }) => get<Hardware>("/api/hardware", signal),
   staleTime: 30_000,
 });
+
+/** Measures this machine for a few seconds; every later plan counts with what was found. */
+export function useCalibrate() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => post<unknown>("/api/hardware/calibrate"),
+    onSuccess: () =>
+      Promise.all([["hardware"], ["plans"], ["recommended"], ["models"]].map((queryKey) => client.invalidateQueries({ queryKey }))),
+  });
+}

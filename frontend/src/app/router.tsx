@@ -110,6 +110,14 @@ const models = createRoute({
   },
 });
 
+const machine = createRoute({
+  getParentRoute: () => root,
+  path: "/machine",
+  component: function MachineRoute() {
+    return <Pages.Machine />;
+  },
+});
+
 const dataset = createRoute({
   getParentRoute: () => root,
   path: "/datasets/$datasetId",
@@ -126,12 +134,13 @@ const Pages = {
   JobDetail: lazyRouteComponent(() => import("@/pages/JobDetail"), "JobDetail"),
   Playground: lazyRouteComponent(() => import("@/pages/Playground"), "Playground"),
   Models: lazyRouteComponent(() => import("@/pages/Models"), "Models"),
+  Machine: lazyRouteComponent(() => import("@/pages/Machine"), "Machine"),
   DatasetDetail: lazyRouteComponent(() => import("@/pages/DatasetDetail"), "DatasetDetail"),
 };
 
 export function createAppRouter(history?: RouterHistory) {
   return createRouter({
-    routeTree: root.addChildren([home, upload, training, dashboard, job, playground, models, dataset]),
+    routeTree: root.addChildren([home, upload, training, dashboard, job, playground, models, machine, dataset]),
     scrollRestoration: true,
     ...(history && { history }),
   });

@@ -63,6 +63,7 @@ export const cssVariables: CSSVariablesResolver = () => ({
     "--curve-training": "#8a5800",
     "--curve-faint": "#dcbf86",
     "--curve-heldout": "#1f6f78",
+    "--spot-quiet": "#b9b0a2",
   },
   dark: {
     "--mantine-color-body": "#15120f",
@@ -89,5 +90,6 @@ export const cssVariables: CSSVariablesResolver = () => ({
     "--curve-training": "#e7b64c",
     "--curve-faint": "#6d5526",
     "--curve-heldout": "#6cc3cc",
+    "--spot-quiet": "#5f574c",
   },
 });

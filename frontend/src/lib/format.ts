@@ -3,6 +3,7 @@ import type { Language } from "@/lib/language";
 
 const NUMBERS: Record<Language, string> = { en: "en-US", fr: "fr-FR" };
 const DATES: Record<Language, string> = { en: "en-GB", fr: "fr-FR" };
+const DAY: Record<Language, string> = { en: "d", fr: "j" };
 const UNITS: Record<Language, readonly [string, string, string, string]> = {
   en: ["B", "KB", "MB", "GB"],
   fr: ["o", "Ko", "Mo", "Go"],
@@ -16,10 +17,12 @@ export interface Formatter {
   bytes: (count: number) => string;
   /** "42 s", "3 min 10 s", "2 h 05 min" */
   duration: (seconds: number) => string;
-  /** An estimate, no more exact than it can be: "50 s", "4 min", "2 h 10 min" */
+  /** An estimate, no more exact than it can be: "50 s", "4 min", "2 h 10 min", "31 h", "5 d" */
   estimate: (seconds: number) => string;
   /** A share 0..1 as whole per cent. */
   percent: (share: number) => string;
+  /** A share 0..1 that may be tiny: "0.4%", "12%", "< 0.1%". */
+  share: (share: number) => string;
   /** Learning rates and other small numbers: "3e-4" */
   small: (value: number) => string;
   dateTime: (iso: string) => string;
@@ -50,9 +53,18 @@ export function createFormatter(language: Language): Formatter {
     estimate: (seconds) => {
       if (seconds < 90) return `${Math.max(5, Math.round(seconds / 5) * 5)}${NBSP}s`;
       const minutes = Math.round(seconds / 60);
-      return minutes < 60 ? `${minutes}${NBSP}min` : hours(Math.round(minutes / 5) * 5);
+      if (minutes < 60) return `${minutes}${NBSP}min`;
+      if (minutes < 10 * 60) return hours(Math.round(minutes / 5) * 5);
+      const wholeHours = Math.round(minutes / 60);
+      return wholeHours < 72 ? `${wholeHours}${NBSP}h` : `${number(Math.round(wholeHours / 24))}${NBSP}${DAY[language]}`;
     },
     percent: (share) => new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 }).format(share),
+    share: (share) => {
+      const percent = (value: number, digits: number): string =>
+        new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: digits }).format(value);
+      if (share > 0 && share < 0.001) return `<${NBSP}${percent(0.001, 1)}`;
+      return percent(share, share < 0.1 ? 1 : 0);
+    },
     small: (value) => {
       if (value === 0 || (Math.abs(value) >= 0.01 && Math.abs(value) < 1e5)) {
         return new Intl.NumberFormat(locale, { maximumSignificantDigits: 4 }).format(value);

@@ -332,6 +332,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Add Model
+         * @description Add a model of the hub or a folder: its configuration is computed from config.json alone, before any weight is fetched.
+         */
+        post: operations["add_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/models/available": {
         parameters: {
             query?: never;
@@ -347,6 +367,26 @@ export interface paths {
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/models/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Model
+         * @description Take an added model off the list. Its weights stay, and so do its jobs.
+         */
+        delete: operations["remove_model"];
         options?: never;
         head?: never;
         patch?: never;
@@ -420,6 +460,14 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AddModelRequest
+         * @description Body of POST /api/models.
+         */
+        AddModelRequest: {
+            /** Model */
+            model: string;
+        };
         /**
          * ChatDeltaRead
          * @description The `data:` of POST /api/jobs/{id}/chat: a piece of an answer, its end, or its failure.
@@ -991,7 +1039,7 @@ export interface components {
         };
         /**
          * ModelList
-         * @description The catalogue, spec order first.
+         * @description The catalogue in its order, then the models that were added.
          */
         ModelList: {
             /** Models */
@@ -1002,6 +1050,8 @@ export interface components {
          * @description One model of the catalogue, with what it means on this machine.
          */
         ModelRead: {
+            /** Added */
+            added: boolean;
             /** Batch Size */
             batch_size: number;
             /** Context Length */
@@ -1377,9 +1427,9 @@ export interface components {
             learning_rate?: number | null;
             /**
              * Long Rows
-             * @description What happens to a row longer than max_length; automatic = truncate.
+             * @description What happens to a row longer than max_length: cut, left out, or made several rows; automatic = truncate.
              */
-            long_rows?: ("truncate" | "drop") | null;
+            long_rows?: ("truncate" | "drop" | "split") | null;
             /**
              * Lora Alpha
              * @description Scale of the adapter (update is multiplied by alpha / rank).
@@ -1425,6 +1475,11 @@ export interface components {
              * @description Passes over the training rows; automatic = 5.
              */
             num_epochs?: number | null;
+            /**
+             * Objective
+             * @description What the planner weighs highest where a value is automatic: `speed`, `balanced` or `quality`; automatic = balanced.
+             */
+            objective?: ("quality" | "balanced" | "speed") | null;
             /**
              * Quantization
              * @description `nf4` holds the frozen weights in 4 bits (needs the `qlora` extra).
@@ -2899,6 +2954,102 @@ export interface operations {
             };
         };
     };
+    add_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AddModelRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not a supported kind of file */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model hub cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_available_models: {
         parameters: {
             query?: never;
@@ -2928,6 +3079,71 @@ export interface operations {
             };
             /** @description Not from here */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,21 +1,36 @@
 /** Names for the server's types. Everything here rests on api.gen.ts, so a renamed field breaks the build, not a user. */
 import type { components } from "@/types/api.gen";
 
+export type {
+  Alternative,
+  Bound,
+  Calibration,
+  Hardware,
+  KnobKind,
+  Model,
+  Objective,
+  Plan,
+  PlannedJob,
+  PlanRecord,
+  Recommendation,
+  RecommendedModel,
+  ResolvedValue,
+  Verdict,
+} from "@/types/planner";
+import type { Plan } from "@/types/planner";
+
 type Schemas = components["schemas"];
 
-export type Model = Schemas["ModelRead"];
 export type Dataset = Schemas["DatasetRead"];
 export type DatasetRow = Schemas["RowRead"];
 export type RowPage = Schemas["RowPage"];
 export type ColumnMapping = Schemas["Mapping"];
 export type Problem = Schemas["ProblemRead"];
 export type Message = Schemas["Message"];
-export type Plan = Schemas["PlanRead"];
 export type MemoryParts = Schemas["MemoryParts"];
-export type ResolvedValue = Schemas["ResolvedRead"];
 export type Notice = Schemas["NoticeRead"];
 export type Job = Schemas["JobRead"];
-export type JobDetail = Schemas["JobDetail"];
+export type JobDetail = Omit<Schemas["JobDetail"], "plan"> & { plan: Plan };
 export type JobStatus = Schemas["JobStatus"];
 export type JobProgress = Schemas["Progress"];
 export type JobError = Schemas["ErrorRead"];
@@ -34,17 +49,16 @@ export type Report = Schemas["ReportRead"];
 export type ChatRequest = Schemas["ChatRequest"];
 export type ChatDelta = Schemas["ChatDeltaRead"];
 export type JobLog = Schemas["LogRead"];
-export type Hardware = Schemas["HardwareRead"];
 export type Device = Schemas["Device"];
 export type Health = Schemas["Health"];
 export type ErrorContent = Schemas["ErrorContent"];
-export type Verdict = Plan["verdict"];
 
 /** What an expert may set besides the specification's fields; absent = automatic. */
 type FurtherOptions = Pick<
   Schemas["StartFinetuningRequest"],
   | "name"
   | "device_id"
+  | "objective"
   | "gradient_accumulation_steps"
   | "long_rows"
   | "lora_rank"

@@ -26,7 +26,9 @@ export const startLimits = {
     "minimum": 1,
     "maximum": 4096
   },
-  "gradient_checkpointing": {},
+  "gradient_checkpointing": {
+    "boolean": true
+  },
   "learning_rate": {
     "maximum": 1,
     "exclusiveMinimum": 0
@@ -34,7 +36,8 @@ export const startLimits = {
   "long_rows": {
     "enum": [
       "truncate",
-      "drop"
+      "drop",
+      "split"
     ]
   },
   "lora_alpha": {
@@ -79,6 +82,13 @@ export const startLimits = {
     "minimum": 1,
     "maximum": 1000
   },
+  "objective": {
+    "enum": [
+      "quality",
+      "balanced",
+      "speed"
+    ]
+  },
   "quantization": {
     "enum": [
       "none",
@@ -90,7 +100,12 @@ export const startLimits = {
     "minimum": 0,
     "maximum": 2147483647
   },
-  "target_modules": {},
+  "target_modules": {
+    "list": true,
+    "minItems": 1,
+    "maxItems": 64,
+    "itemMaxLength": 100
+  },
   "warmup_ratio": {
     "minimum": 0,
     "maximum": 1
@@ -103,13 +118,18 @@ export const startLimits = {
 
 /** Bounds of ChatRequest. */
 export const chatLimits = {
-  "compare": {},
+  "compare": {
+    "boolean": true
+  },
   "max_new_tokens": {
     "integer": true,
     "minimum": 1,
     "maximum": 4096
   },
-  "messages": {},
+  "messages": {
+    "list": true,
+    "maxItems": 200
+  },
   "prompt": {
     "maxLength": 100000
   },

@@ -1,24 +1,22 @@
-import { findLimitProblem, readNumber, type OptionName } from "@/lib/limits";
-import type { Messages } from "@/locales/en";
+/** Every hyper-parameter that an expert may set, in the order of the page; epochs and objective stand above, in plain sight. */
+import { findLimitProblem, type OptionName } from "@/lib/limits";
+import { readOption, type OptionText } from "@/lib/optionText";
 
-/** The numbers that an expert changes most; each is left to the machine while its field is empty. */
-export const ADVANCED = [
-  "learning_rate",
-  "batch_size",
-  "max_length",
-  "lora_rank",
-  "lora_alpha",
-  "gradient_accumulation_steps",
-  "seed",
-] as const satisfies readonly OptionName[];
+export const ADVANCED_GROUPS = {
+  learning: ["learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "seed"],
+  batches: ["batch_size", "gradient_accumulation_steps", "max_length", "long_rows"],
+  adapter: ["lora_rank", "lora_alpha", "lora_dropout", "target_modules"],
+  memory: ["dtype", "quantization", "gradient_checkpointing"],
+} as const satisfies Record<string, readonly OptionName[]>;
 
-export type AdvancedName = (typeof ADVANCED)[number];
-export type AdvancedText = Partial<Record<AdvancedName, string>>;
+export type AdvancedGroup = keyof typeof ADVANCED_GROUPS;
+export const ADVANCED = Object.values(ADVANCED_GROUPS).flat();
 
-/** What is wrong with a typed number, in words; undefined when nothing is or the field is empty. */
-export function explainProblem(name: OptionName, text: string, t: Messages, format: (value: number) => string): string | undefined {
-  const value = readNumber(text);
-  const problem = value === undefined ? undefined : findLimitProblem(name, value);
-  if (!problem) return undefined;
-  return "bound" in problem ? t.limits[problem.kind](format(problem.bound)) : t.limits[problem.kind];
-}
+export const countOwn = (values: OptionText): number => ADVANCED.filter((name) => values[name]?.trim()).length;
+
+/** Whether every text is empty or inside the contract's bounds. */
+export const allValid = (values: OptionText): boolean =>
+  (Object.entries(values) as [OptionName, string][]).every(([name, text]) => {
+    const value = readOption(name, text);
+    return value === undefined || findLimitProblem(name, value) === undefined;
+  });

@@ -1,24 +1,29 @@
-import { Button, Collapse, Group, Text, TextInput } from "@mantine/core";
+import { Button, Collapse, Group, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { Icon } from "@/components/Icon";
+import { OptionField } from "@/components/OptionField";
 import { useMessages } from "@/hooks/useMessages";
+import type { OptionText } from "@/lib/optionText";
 import type { Plan } from "@/types/api";
-import { ADVANCED, explainProblem, type AdvancedText } from "./advanced";
+import { ADVANCED_GROUPS, countOwn, type AdvancedGroup } from "./advanced";
 import classes from "./AdvancedOptions.module.css";
 
 interface AdvancedOptionsProps {
-  values: AdvancedText;
-  onChange: (values: AdvancedText) => void;
-  /** The last plan: shows what automatic means right now. */
+  values: OptionText;
+  onChange: (values: OptionText) => void;
+  /** Forgets every value that a person set here. */
+  onReset: () => void;
+  /** The last plan: what automatic means right now. */
   plan: Plan | undefined;
+  /** What the server said about single fields, by option. */
+  refused: Record<string, string>;
 }
 
-/** Overrides for experts, one by one; each field shows the automatic value and where it comes from. */
-export function AdvancedOptions({ values, onChange, plan }: AdvancedOptionsProps) {
-  const { t, format } = useMessages();
-  const count = ADVANCED.filter((name) => values[name]?.trim()).length;
+/** Advanced mode: every hyper-parameter beside its automatic value and where that comes from. */
+export function AdvancedOptions({ values, onChange, onReset, plan, refused }: AdvancedOptionsProps) {
+  const { t } = useMessages();
+  const count = countOwn(values);
   const [opened, { toggle }] = useDisclosure(count > 0);
-  const number = (value: number): string => (Number.isInteger(value) ? String(value) : format.small(value));
 
   return (
     <div>
@@ -31,37 +36,30 @@ export function AdvancedOptions({ values, onChange, plan }: AdvancedOptionsProps
           {count > 0 && <span className={classes.count}>{t.training.overrides(count)}</span>}
         </button>
         {count > 0 && (
-          <Button size="compact-sm" variant="subtle" onClick={() => onChange({})}>
-            {t.training.reset}
+          <Button size="compact-sm" variant="subtle" leftSection={<Icon name="undo" size={15} />} onClick={onReset}>
+            {t.training.resetAll}
           </Button>
         )}
       </Group>
       <Collapse expanded={opened} id="advanced-options">
-        <Text size="sm" c="dimmed" mt="xs" mb="md">
+        <Text size="sm" c="dimmed" mt="xs">
           {t.training.advancedHint}
         </Text>
-        <div className={classes.grid}>
-          {ADVANCED.map((name) => {
-            const text = values[name] ?? "";
-            const resolved = plan?.resolved[name];
-            const automatic = text === "" && typeof resolved?.value === "number" ? resolved : undefined;
-            const origin = automatic && (automatic.reason ?? t.training.automaticFrom(t.origins[automatic.origin]));
-            return (
-              <TextInput
+        {(Object.keys(ADVANCED_GROUPS) as AdvancedGroup[]).map((group) => (
+          <section key={group} className={classes.group}>
+            <h3>{t.training.groups[group]}</h3>
+            {ADVANCED_GROUPS[group].map((name) => (
+              <OptionField
                 key={name}
-                label={t.options[name]}
-                description={origin ? `${t.optionHints[name]} ${origin}` : t.optionHints[name]}
-                placeholder={automatic ? number(automatic.value as number) : t.common.automatic}
-                classNames={{ description: classes.hint ?? "" }}
-                inputMode="decimal"
-                autoComplete="off"
-                value={text}
-                error={explainProblem(name, text, t, number)}
-                onChange={(event) => onChange({ ...values, [name]: event.currentTarget.value })}
+                name={name}
+                text={values[name] ?? ""}
+                resolved={plan?.resolved[name]}
+                refused={refused[name]}
+                onChange={(text) => onChange({ ...values, [name]: text })}
               />
-            );
-          })}
-        </div>
+            ))}
+          </section>
+        ))}
       </Collapse>
     </div>
   );

@@ -21,6 +21,7 @@ const DESTINATIONS: { to: `/${Destination}`; key: Destination; icon: IconName }[
   { to: "/dashboard", key: "dashboard", icon: "chart" },
   { to: "/playground", key: "playground", icon: "chat" },
   { to: "/models", key: "models", icon: "layers" },
+  { to: "/machine", key: "machine", icon: "gauge" },
 ];
 
 function Brand() {

@@ -1,18 +1,9 @@
 import { useMessages } from "@/hooks/useMessages";
-import type { Messages } from "@/locales/en";
+import { showOption } from "@/lib/optionText";
 import type { Plan } from "@/types/api";
 import classes from "./ConfigTable.module.css";
 
 const isKey = <T extends object>(object: T, key: string): key is Extract<keyof T, string> => key in object;
-
-function showValue(value: unknown, t: Messages, small: (value: number) => string): string {
-  if (value === null || value === undefined) return t.common.none;
-  if (typeof value === "boolean") return value ? t.common.yes : t.common.no;
-  if (typeof value === "number") return Number.isInteger(value) ? String(value) : small(value);
-  if (Array.isArray(value)) return value.join(", ");
-  const text = String(value);
-  return isKey(t.job.cells, text) ? t.job.cells[text] : text;
-}
 
 /** Every value of a job, who decided it, and why. */
 export function ConfigTable({ resolved }: { resolved: Plan["resolved"] }) {
@@ -33,7 +24,7 @@ export function ConfigTable({ resolved }: { resolved: Plan["resolved"] }) {
           {Object.entries(resolved).map(([name, { value, origin, reason }]) => (
             <tr key={name}>
               <th scope="row">{isKey(t.options, name) ? t.options[name] : name}</th>
-              <td className={classes.value}>{showValue(value, t, format.small)}</td>
+              <td className={classes.value}>{showOption(value, t, format.small)}</td>
               <td>{t.origins[origin]}</td>
               <td className={classes.reason}>{reason}</td>
             </tr>

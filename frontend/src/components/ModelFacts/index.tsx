@@ -2,24 +2,24 @@ import { Facts } from "@/components/Facts";
 import { FitBadge } from "@/components/FitBadge";
 import { Stars } from "@/components/Stars";
 import { useMessages } from "@/hooks/useMessages";
-import type { Model } from "@/types/api";
+import type { Model, Verdict } from "@/types/api";
 import classes from "./ModelFacts.module.css";
 
 /** Everything worth knowing about one model before it is chosen. */
-export function ModelFacts({ model }: { model: Model }) {
+export function ModelFacts({ model, verdict }: { model: Model; verdict: Verdict }) {
   const { t, format } = useMessages();
   const s = t.selector;
   return (
     <div className={classes.card} data-testid="model-facts">
       <div className={classes.head}>
         <p className={classes.description}>{model.description}</p>
-        <FitBadge verdict={model.fit} />
+        <FitBadge verdict={verdict} />
       </div>
       <Facts
         facts={[
           { label: s.quality, value: <Stars rating={model.quality_rating} label={s.quality} /> },
           { label: s.speed, value: <Stars rating={model.speed_rating} label={s.speed} /> },
-          { label: s.memory, value: format.bytes(model.vram_required_gb * 2 ** 30) },
+          { label: s.memory, value: format.bytes(model.vram_required_gb * 2 ** 30), hint: s.memoryHint },
           ...(model.params ? [{ label: s.parameters, value: format.compact(model.params) }] : []),
           ...(model.licence ? [{ label: s.licence, value: model.licence, hint: model.gated ? s.gated : undefined }] : []),
           ...(model.weights !== "ready" && model.download_bytes

@@ -7,7 +7,7 @@ import { ErrorNotice } from "@/components/ErrorNotice";
 import { FitBadge } from "@/components/FitBadge";
 import { ModelFacts } from "@/components/ModelFacts";
 import { useMessages } from "@/hooks/useMessages";
-import type { Model } from "@/types/api";
+import type { Model, Recommendation, RecommendedModel } from "@/types/api";
 import classes from "./ModelSelector.module.css";
 
 const WEIGHTS: readonly Model["weights"][] = ["ready", "downloadable", "unreachable"];
@@ -16,22 +16,31 @@ interface ModelSelectorProps {
   /** Id of the chosen model. */
   value: string | null;
   onChange: (id: string) => void;
+  /** What each model would take for the chosen data; until it is there, the list shows what each needs by itself. */
+  recommendation?: Recommendation | undefined;
 }
 
-/** One line of the drop-down: the name, what it needs, whether that fits here. */
-function Choice({ model }: { model: Model }) {
-  const { format } = useMessages();
+/** One line of the drop-down: the name, what it takes, whether that fits here. */
+function Choice({ model, planned }: { model: Model; planned: RecommendedModel | undefined }) {
+  const { t, format } = useMessages();
   return (
     <span className={classes.choice}>
-      <span className={classes.name}>{model.name}</span>
-      <span className={classes.memory}>{format.bytes(model.vram_required_gb * 2 ** 30)}</span>
-      <FitBadge verdict={model.fit} />
+      <span className={classes.name}>
+        {model.name}
+        {planned?.recommended && <span className={classes.mark}>{t.map.recommended}</span>}
+      </span>
+      <span className={classes.memory}>
+        {planned
+          ? `${format.estimate(planned.seconds_p50)} · ${format.bytes(planned.peak_bytes)}`
+          : format.bytes(model.vram_required_gb * 2 ** 30)}
+      </span>
+      <FitBadge verdict={planned?.verdict ?? model.fit} />
     </span>
   );
 }
 
 /** Loads the catalogue, lets a person choose, and shows what the choice means on this machine. */
-export function ModelSelector({ value, onChange }: ModelSelectorProps) {
+export function ModelSelector({ value, onChange, recommendation }: ModelSelectorProps) {
   const { t, format } = useMessages();
   const { data: models, error, refetch } = useQuery(modelsQuery);
   const { data: hardware } = useQuery(hardwareQuery);
@@ -45,6 +54,8 @@ export function ModelSelector({ value, onChange }: ModelSelectorProps) {
     group: t.selector.groups[weights],
     items: models.filter((model) => model.weights === weights).map((model) => ({ value: model.id, label: model.name })),
   })).filter(({ items }) => items.length > 0);
+  const planned = new Map(recommendation?.models.map((model) => [model.id, model]));
+  const verdict = chosen && (planned.get(chosen.id)?.verdict ?? chosen.fit);
   const memory = hardware?.devices[0]?.memory_total_bytes;
 
   return (
@@ -63,7 +74,7 @@ export function ModelSelector({ value, onChange }: ModelSelectorProps) {
         size="md"
         renderOption={({ option }) => {
           const model = byId.get(option.value);
-          return model ? <Choice model={model} /> : option.label;
+          return model ? <Choice model={model} planned={planned.get(model.id)} /> : option.label;
         }}
       />
       {chosen?.preselected && chosen.preselected_reason && (
@@ -71,9 +82,9 @@ export function ModelSelector({ value, onChange }: ModelSelectorProps) {
           <strong>{t.selector.why}</strong> {chosen.preselected_reason}
         </p>
       )}
-      {chosen?.fit === "does_not_fit" && memory !== undefined && (
+      {chosen && verdict === "does_not_fit" && memory !== undefined && (
         <Callout tone="warn" role="status" title={t.fitLong.does_not_fit}>
-          {t.selector.tooBig(format.bytes(chosen.peak_bytes), format.bytes(memory))}
+          {t.selector.tooBig(format.bytes(planned.get(chosen.id)?.peak_bytes ?? chosen.peak_bytes), format.bytes(memory))}
         </Callout>
       )}
       {chosen?.weights === "unreachable" && (
@@ -81,7 +92,7 @@ export function ModelSelector({ value, onChange }: ModelSelectorProps) {
           {t.selector.unreachable}
         </Callout>
       )}
-      {chosen && <ModelFacts model={chosen} />}
+      {chosen && <ModelFacts model={chosen} verdict={verdict ?? chosen.fit} />}
     </Stack>
   );
 }

@@ -1,17 +1,42 @@
 import { Loader } from "@mantine/core";
+import type { ReactNode } from "react";
 import { Callout } from "@/components/Callout";
-import { Facts } from "@/components/Facts";
+import { Facts, type Fact } from "@/components/Facts";
 import { FIT_TONES } from "@/components/FitBadge";
 import { MemoryBar } from "@/components/MemoryBar";
 import { Pill } from "@/components/StatusPill";
 import { useMessages } from "@/hooks/useMessages";
 import type { Plan } from "@/types/api";
+import { BoundLine } from "./BoundLine";
 import { NoticeList } from "./NoticeList";
+import { TimeRange } from "./TimeRange";
 import classes from "./PlanSummary.module.css";
 
+interface PlanSummaryProps {
+  plan: Plan;
+  updating?: boolean;
+  /** What can be done about the plan; follows the warnings. */
+  children?: ReactNode;
+}
+
 /** Memory, time and decisions before anything is spent. */
-export function PlanSummary({ plan, updating = false }: { plan: Plan; updating?: boolean }) {
+export function PlanSummary({ plan, updating = false, children }: PlanSummaryProps) {
   const { t, format } = useMessages();
+  const facts: Fact[] = [
+    { label: t.plan.steps, value: format.number(plan.steps), hint: t.common.labelled(t.plan.effective, format.number(plan.effective_batch_size)) },
+    {
+      label: t.plan.rows,
+      value: format.number(plan.train_rows + plan.heldout_rows),
+      hint: t.plan.rowsSplit(format.number(plan.train_rows), format.number(plan.heldout_rows)),
+    },
+  ];
+  if (plan.cut_rows_share) {
+    facts.push({
+      label: t.plan.cutRows,
+      value: format.share(plan.cut_rows_share),
+      hint: t.plan.cutTokens(format.share(plan.cut_tokens_share ?? 0)),
+    });
+  }
   return (
     <div className={classes.plan} aria-busy={updating} data-testid="plan">
       <div className={classes.head}>
@@ -27,33 +52,16 @@ export function PlanSummary({ plan, updating = false }: { plan: Plan; updating?:
         </p>
         <MemoryBar plan={plan} />
         <p className={classes.below}>{t.plan.available(format.bytes(plan.available_bytes), plan.device_name)}</p>
+        <BoundLine plan={plan} />
       </div>
-      <Facts
-        facts={[
-          { label: t.plan.time, value: t.plan.timeRange(format.estimate(plan.seconds_p50), format.estimate(plan.seconds_p90)) },
-          { label: t.plan.steps, value: format.number(plan.steps), hint: t.common.labelled(t.plan.effective, format.number(plan.effective_batch_size)) },
-          {
-            label: t.plan.rows,
-            value: format.number(plan.train_rows + plan.heldout_rows),
-            hint: t.plan.rowsSplit(format.number(plan.train_rows), format.number(plan.heldout_rows)),
-          },
-        ]}
-      />
+      <TimeRange plan={plan} />
+      <Facts facts={facts} />
       {plan.warnings.map((warning, index) => (
         <Callout key={index} tone="warn" title={warning.message}>
           {warning.hint}
         </Callout>
       ))}
-      {plan.alternatives.length > 0 && (
-        <div>
-          <p className={classes.caption}>{t.plan.alternatives}</p>
-          <ul className={classes.notices}>
-            {plan.alternatives.map((sentence) => (
-              <li key={sentence}>{sentence}</li>
-            ))}
-          </ul>
-        </div>
-      )}
+      {children}
       {plan.reasons.length > 0 && (
         <div>
           <p className={classes.caption}>{t.plan.reasons}</p>

@@ -1,25 +1,27 @@
-import { Button, Select, Skeleton, Stack, Text, TextInput } from "@mantine/core";
+import { Button, Stack, Text } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
 import { skipToken, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import type { FormEvent } from "react";
+import { refusedFields } from "@/api/client";
 import { datasetsQuery } from "@/api/datasets";
 import { useStartJob } from "@/api/jobs";
-import { modelsQuery } from "@/api/models";
+import { modelsQuery, recommendedQuery } from "@/api/models";
 import { planQuery } from "@/api/plans";
 import { AdvancedOptions } from "@/components/AdvancedOptions";
-import { explainProblem } from "@/components/AdvancedOptions/advanced";
 import { EmptyState } from "@/components/EmptyState";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { FlowSteps } from "@/components/FlowSteps";
 import { Icon } from "@/components/Icon";
-import { ModelSelector } from "@/components/ModelSelector";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
-import { PlanSummary } from "@/components/PlanSummary";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
 import type { StartFinetuningRequest } from "@/types/api";
+import { MapPanel } from "./MapPanel";
+import { PlanPanel } from "./PlanPanel";
+import { PlanStrip } from "./PlanStrip";
+import { SetupPanel } from "./SetupPanel";
 import { useTrainingForm } from "./useTrainingForm";
 import classes from "./TrainingConfig.module.css";
 
@@ -34,7 +36,7 @@ interface TrainingConfigProps {
 
 /** Step 2: choose a model; the plan says at once what that will take. */
 export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
-  const { t, format } = useMessages();
+  const { t } = useMessages();
   const navigate = useNavigate();
   const datasets = useQuery(datasetsQuery);
   const models = useQuery(modelsQuery);
@@ -44,14 +46,17 @@ export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
   const dataset = datasetId ?? datasets.data?.[0]?.dataset_id;
   const model = modelName ?? models.data?.find(({ preselected }) => preselected)?.id;
   const form = useTrainingForm(dataset, model);
+  const ranked = recommendedQuery(dataset, form.objective);
+  const recommended = useQuery({ ...ranked, queryFn: dataset ? ranked.queryFn : skipToken });
   const [settled] = useDebouncedValue(form.request, PLAN_DELAY_MS);
   const options = planQuery(settled ?? NO_REQUEST);
   const plan = useQuery({ ...options, queryFn: settled ? options.queryFn : skipToken });
 
   const choose = (search: { dataset?: string | undefined; model?: string | undefined }): void => {
     start.reset();
-    void navigate({ to: "/training", search: { dataset, model, ...search }, replace: true });
+    void navigate({ to: "/training", search: { dataset, model, ...search }, replace: true, resetScroll: false });
   };
+  const chooseModel = (id: string): void => choose({ model: id });
   const onSubmit = (event: FormEvent): void => {
     event.preventDefault();
     if (!form.request) return;
@@ -90,58 +95,37 @@ export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
     );
   }
 
+  const setup = { datasets: datasets.data, dataset, model, form, recommendation: recommended.data };
+  const ranking = { recommendation: recommended.data, error: recommended.error, onRetry: () => void recommended.refetch() };
   return (
     <>
       {head}
       <form className={classes.columns} onSubmit={onSubmit} noValidate>
-        <Stack gap="md">
+        <Stack gap="md" className={classes.choices}>
+          <SetupPanel {...setup} onDataset={(id) => choose({ dataset: id })} onModel={chooseModel} />
+          <MapPanel {...ranking} chosen={model} onChoose={chooseModel} />
           <Panel>
-            <Stack gap="lg">
-              {datasets.data ? (
-                <Select
-                  label={t.training.dataset}
-                  placeholder={t.training.chooseDataset}
-                  size="md"
-                  searchable
-                  allowDeselect={false}
-                  checkIconPosition="right"
-                  nothingFoundMessage={t.common.none}
-                  value={dataset ?? null}
-                  onChange={(id) => id !== null && choose({ dataset: id })}
-                  data={datasets.data.map(({ dataset_id, name, rows }) => ({
-                    value: dataset_id,
-                    label: `${name} (${t.dataset.rows(format.number(rows), rows)})`,
-                  }))}
-                />
-              ) : (
-                <Skeleton height={64} radius="md" />
-              )}
-              <ModelSelector value={model ?? null} onChange={(id) => choose({ model: id })} />
-              <TextInput
-                label={t.training.epochs}
-                description={t.training.epochsHint}
-                size="md"
-                maw={260}
-                inputMode="numeric"
-                autoComplete="off"
-                value={form.epochs}
-                error={explainProblem("num_epochs", form.epochs, t, format.number)}
-                onChange={(event) => form.setEpochs(event.currentTarget.value)}
-              />
-            </Stack>
+            <AdvancedOptions
+              values={form.values}
+              onChange={form.setValues}
+              onReset={form.reset}
+              plan={plan.data}
+              refused={refusedFields(start.error ?? plan.error)}
+            />
           </Panel>
-          <Panel>
-            <AdvancedOptions values={form.advanced} onChange={form.setAdvanced} plan={plan.data} />
-          </Panel>
+          <PlanStrip plan={plan.data} />
         </Stack>
-        <div className={classes.plan}>
-          <Panel title={t.plan.title}>
-            {plan.error && <ErrorNotice error={plan.error} onRetry={() => void plan.refetch()} />}
-            {plan.data && !plan.error && <PlanSummary plan={plan.data} updating={plan.isFetching || settled !== form.request} />}
-            {!plan.data && !plan.error && (
-              <Text c="dimmed">{settled ? t.plan.computing : t.plan.waiting}</Text>
-            )}
-          </Panel>
+        <div className={classes.plan} id="plan">
+          <div className={classes.scroll}>
+            <PlanPanel
+              plan={plan.data}
+              error={plan.error}
+              onRetry={() => void plan.refetch()}
+              complete={settled !== undefined}
+              updating={plan.isFetching || settled !== form.request}
+              onApply={form.apply}
+            />
+          </div>
           {start.error && <ErrorNotice error={start.error} />}
           <Button type="submit" size="lg" fullWidth rightSection={<Icon name="arrow" />} loading={start.isPending} disabled={!form.request}>
             {t.training.start}
