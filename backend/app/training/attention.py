@@ -27,7 +27,7 @@ def _find_no_packing(position_ids: Tensor) -> None:
 
 # transformers looks for packed rows in the values of the positions: a wait for the device in each forward pass, and
 # impossible on `meta`, where the planner traces.
-masking_utils.find_packed_sequence_indices = _find_no_packing  # type: ignore[assignment]
+masking_utils.find_packed_sequence_indices = _find_no_packing
 
 
 @lru_cache(maxsize=64)
