@@ -86,6 +86,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.stream.marks.append(Mark(len(self.stream.ids), phase, place, self.round))
         self._costs = self.stream.costs.setdefault((phase, self.round), Costs())
 
+    def finish(self) -> Stream:
+        """Return what was recorded so far; whatever dies later is not written to it."""
+        stream = self.stream
+        return Stream(stream.ids[:], stream.sizes[:], stream.purposes.copy(), stream.marks[:], stream.costs)
+
     def move(self, place: int) -> None:
         """Say that the phase has reached another place."""
         if place != self.place:
