@@ -38,6 +38,10 @@ class Settings(BaseSettings):
     """Folders outside `data_dir` from which local models may be used, separated by the OS path separator."""
     inference_idle_seconds: float = Field(default=600.0, gt=0)
     """The chat worker unloads its model after this many seconds without a request."""
+    trace_plans: bool = True
+    """Follow one training step of the model for each plan (exact memory); false = formulas alone, which need no torch."""
+    trace_idle_seconds: float = Field(default=600.0, gt=0)
+    """The process that traces ends after this many seconds without a plan."""
     stop_grace_seconds: float = Field(default=20.0, gt=0)
     """Seconds between asking a trainer to stop and killing it."""
     log_level: str = "INFO"

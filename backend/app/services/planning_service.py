@@ -7,11 +7,12 @@ from app.contracts.hardware import Device
 from app.contracts.options import FinetuningOptions, Quantization
 from app.contracts.plan import Notice, Plan, Verdict
 from app.core.messages import Language, localise
+from app.planner.fit import make_plan
 from app.planner.run_shape import RowLengths
 from app.services.finetuning_service import MODEL_CONFIGS, get_model
 from app.services.own_models import list_added
 from app.services.resolution import resolve_values
-from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, make_run_plan, plan_run
+from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, make_plan_request, plan_run
 from app.services.studio import Studio
 from app.storage.hub_config import hub_reach
 from app.storage.model_store import is_folder_id
@@ -95,7 +96,8 @@ def describe(  # noqa: PLR0917
 ) -> AvailableModel:
     """Return what a model means on `device`: its plan is made at its own values."""
     entry, shape = model.entry, model.shape
-    judged = make_run_plan(
+    request = make_plan_request(
+        studio,
         model,
         device,
         resolve_values(FinetuningOptions(), entry),
@@ -104,6 +106,7 @@ def describe(  # noqa: PLR0917
         train_rows=EXAMPLE_ROWS,
         heldout_rows=0,
     )
+    judged = make_plan(request, explore=False)
     weights = find_weights(studio, entry.name)
     return AvailableModel(
         id=model.model_id,

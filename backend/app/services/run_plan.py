@@ -14,7 +14,9 @@ from app.contracts.hardware import Device, Hardware
 from app.contracts.job import ModelSource
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
 from app.core.errors import NotFound, Unsupported
-from app.planner.fit import PlanRequest, make_plan
+from app.planner.bound import add_records, read_shipped
+from app.planner.configs import write_shape_config
+from app.planner.request import PlanRequest
 from app.planner.run_shape import RowLengths
 from app.planner.shapes import find_shape, shape_from_config
 from app.services.dataset_service import get_dir
@@ -22,11 +24,12 @@ from app.services.model_config import ModelConfig
 from app.services.resolution import check_target_modules, read_options, resolve_values
 from app.services.row_lengths import measure_lengths
 from app.services.studio import Studio
+from app.services.traced_plan import make_traced_plan
 from app.storage.dataset_dir import DatasetDir
 
 CARD_SHARE = 0.97
 """Of a card's memory that a job may count on when our own chat worker or trainer holds some of it now."""
-ENGINE_MODULES = frozenset({"app.training", "app.inference", "app.export"})
+ENGINE_MODULES = frozenset({"app.training", "app.inference", "app.export", "app.planner.trace"})
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def plan_run(
     values = resolve_values(chosen, model.entry)
     check_target_modules(values["target_modules"].value, model.shape)
     lengths = measure_lengths(dataset, info, find_tokenizer_folder(studio, model.entry.name))
-    plan = make_run_plan(
+    request = make_plan_request(
+        studio,
         model,
         device,
         values,
@@ -91,6 +95,7 @@ def plan_run(
         train_rows=info.train_rows,
         heldout_rows=info.heldout_rows,
     )
+    plan = make_traced_plan(studio.tracing, request, find_config(studio, model))
     if hardware.unused_reason and device.kind == "cpu":
         plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
     return PlannedRun(plan, model, dataset, info)
@@ -121,7 +126,7 @@ def find_source(studio: Studio, model_name: str) -> ModelSource | None:
 def count_available(device: Device) -> int:
     """Return the bytes that a job will find on `device`: what is free, and what our own engines will have given back.
 
-    The chat worker unloads before a training starts, and jobs run one after the other.
+    Chat and trace workers give their memory back before a training starts, and jobs run one after the other.
     """
     own = _own_engine_bytes()
     if not own:
@@ -132,7 +137,7 @@ def count_available(device: Device) -> int:
 
 
 def _own_engine_bytes() -> int:
-    """Return the resident memory of the trainers and chat workers that this process started."""
+    """Return the resident memory of the trainers and workers that this process started."""
     total = 0
     for child in psutil.Process(os.getpid()).children(recursive=True):
         try:
@@ -148,7 +153,8 @@ def has_nf4() -> bool:
     return all(importlib.util.find_spec(package) for package in ("bitsandbytes", "accelerate"))
 
 
-def make_run_plan(
+def make_plan_request(
+    studio: Studio,
     model: FoundModel,
     device: Device,
     values: dict[str, Resolved],
@@ -157,20 +163,31 @@ def make_run_plan(
     available_bytes: int,
     train_rows: int,
     heldout_rows: int,
-) -> Plan:
-    """Return the plan of `model` on `device` as the device is now."""
-    return make_plan(
-        PlanRequest(
-            model_id=model.model_id,
-            model_name=model.entry.display_name,
-            shape=model.shape,
-            vram_required_gb=model.entry.vram_required_gb,
-            device=device,
-            available_bytes=available_bytes,
-            values=values,
-            lengths=lengths,
-            train_rows=train_rows,
-            heldout_rows=heldout_rows,
-            nf4_usable=has_nf4(),
-        )
+    nf4_usable: bool | None = None,
+) -> PlanRequest:
+    """Return everything that the plan of `model` on `device` depends on, with what this machine has learnt so far."""
+    return PlanRequest(
+        model_id=model.model_id,
+        model_name=model.entry.display_name,
+        shape=model.shape,
+        vram_required_gb=model.entry.vram_required_gb,
+        device=device,
+        available_bytes=available_bytes,
+        values=values,
+        lengths=lengths,
+        train_rows=train_rows,
+        heldout_rows=heldout_rows,
+        nf4_usable=has_nf4() if nf4_usable is None else nf4_usable,
+        calibration=studio.planner_dir.read_calibrations().find(device, studio.hardware().driver_version),
+        residuals=add_records(read_shipped(), studio.planner_dir.read_records()),
     )
+
+
+def find_config(studio: Studio, model: FoundModel) -> dict[str, Any] | None:
+    """Return config.json of a model: its own, that of its files here, or one that its sizes imply; None for unknown sizes."""
+    if model.config is not None:
+        return model.config
+    own = studio.models.read_config(model.entry.name)
+    if own is not None or model.shape is None:
+        return own
+    return write_shape_config(model.shape)

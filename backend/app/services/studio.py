@@ -16,6 +16,7 @@ from app.jobs.broker import Broker
 from app.jobs.supervisor import Supervisor
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
+from app.services.tracing_service import Tracing, open_tracing
 from app.storage.added_models import AddedModels
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 from app.storage.db import Database
@@ -71,6 +72,7 @@ class Studio:
     supervisor: Supervisor
     downloads: Downloads
     workers: InferenceWorkers
+    tracing: Tracing
     lock: ServerLock
     request_key: RequestKey | None = field(default=None)
     """Set while one request is served: the job that it queues is remembered under this key."""
@@ -133,6 +135,7 @@ class Studio:
         self.downloads.close()
         self.supervisor.stop()
         self.workers.close()
+        self.tracing.close()
         self.lock.release()
         self.database.close()
 
@@ -149,6 +152,13 @@ def open_studio(settings: Settings) -> Studio:
     broker = Broker()
     models = ModelStore.from_settings(settings)
     workers = InferenceWorkers(settings)
+    tracing = open_tracing(data_dir, enabled=settings.trace_plans, idle_seconds=settings.trace_idle_seconds)
+
+    def release_device(device_id: str) -> None:
+        """Make everything that can be started again give its memory to a training."""
+        tracing.release()
+        workers.release(device_id)
+
     return Studio(
         settings=settings,
         database=database,
@@ -157,8 +167,9 @@ def open_studio(settings: Settings) -> Studio:
         planner_dir=PlannerDir(data_dir / "planner"),
         gauge=HardwareGauge(data_dir),
         broker=broker,
-        supervisor=Supervisor(settings, database, broker, release_device=workers.release),
+        supervisor=Supervisor(settings, database, broker, release_device=release_device),
         downloads=Downloads(models),
         workers=workers,
+        tracing=tracing,
         lock=ServerLock(data_dir),
     )

@@ -1,0 +1,125 @@
+"""Traced steps for plans: from memory, from `planner/traces/`, else from the trace worker; and why there is none."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from app.contracts.hardware import Device
+from app.contracts.plan import Notice, Resolved
+from app.contracts.trace import ProfileCall, TraceProfile, TraceRequest
+from app.planner.traced import find_regime, name_trace, write_config
+from app.services.trace_worker import TraceFailed, TraceWorker
+from app.storage.planner_dir import PlannerDir
+
+log = logging.getLogger(__name__)
+
+MOST_REMEMBERED = 256
+FAILURE_SECONDS = 300.0
+"""A step that could not be traced is not tried again for so long: plans follow each movement of a slider."""
+
+
+class Tracing:
+    """The profiles that this process knows, over those on disk, over the worker."""
+
+    def __init__(self, planner_dir: PlannerDir, worker: TraceWorker, *, enabled: bool) -> None:
+        self._dir = planner_dir
+        self._worker = worker
+        self._enabled = enabled
+        self._known: OrderedDict[str, TraceProfile] = OrderedDict()
+        self._failed: dict[str, tuple[float, Notice]] = {}
+        self._lock = threading.Lock()
+        """Held while the worker is asked: whoever asks for the same meanwhile finds the answer remembered."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether plans are traced at all (AFFINAGE_TRACE_PLANS)."""
+        return self._enabled
+
+    def find(self, request: TraceRequest) -> TraceProfile | None:
+        """Return a profile that was traced before, in this process or an earlier one, or None."""
+        name = name_trace(request)
+        if (known := self._known.get(name)) is not None:
+            return known
+        kept = self._dir.find_trace(name)
+        if kept is not None:
+            self._remember(name, kept)
+        return kept
+
+    def trace(self, request: TraceRequest) -> TraceProfile | Notice:
+        """Return the profile of one variant, traced now where it has to be; a notice where it cannot."""
+        name = name_trace(request)
+        if (known := self.find(request)) is not None:
+            return known
+        with self._lock:
+            if (known := self._known.get(name)) is not None:
+                return known
+            failed = self._failed.get(name)
+            if failed is not None and time.monotonic() - failed[0] < FAILURE_SECONDS:
+                return failed[1]
+            outcome = self._ask(request)
+            if isinstance(outcome, Notice):
+                self._failed[name] = (time.monotonic(), outcome)
+            else:
+                self._remember(name, outcome)
+                self._keep(name, outcome)
+            return outcome
+
+    def warm(self) -> None:
+        """Start the worker, so that the next plan need not wait for torch."""
+        if self._enabled:
+            self._worker.warm()
+
+    def release(self) -> None:
+        """Give the worker's memory back unless it is at work."""
+        self._worker.release()
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def _ask(self, request: TraceRequest) -> TraceProfile | Notice:
+        try:
+            answer = self._worker.ask(ProfileCall(request=request))
+        except TraceFailed as failure:
+            return failure.notice
+        if answer.profile is not None:
+            return answer.profile
+        return Notice(key=answer.error_key or "not_traced.crashed", params={"log": self._worker.log_name, **answer.error_params})
+
+    def _remember(self, name: str, profile: TraceProfile) -> None:
+        self._known[name] = profile
+        while len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _keep(self, name: str, profile: TraceProfile) -> None:
+        try:
+            self._dir.write_trace(name, profile)
+        except OSError as problem:  # a full disk: the plan is right all the same
+            log.warning("A traced step could not be kept: %s", problem)
+
+
+def open_tracing(data_dir: Path, *, enabled: bool, idle_seconds: float) -> Tracing:
+    """Return the tracing of a data folder; nothing starts yet."""
+    worker = TraceWorker(data_dir / "logs" / "trace.log", idle_seconds)
+    return Tracing(PlannerDir(data_dir / "planner"), worker, enabled=enabled)
+
+
+def make_request(config: dict[str, Any], device: Device, values: dict[str, Resolved], length: int) -> TraceRequest:
+    """Return what to trace for these values (all of them decided) at rows of `length` tokens."""
+    low, high = find_regime(config, device.kind, length)
+    return TraceRequest(
+        config=write_config(config),
+        rank=values["lora_rank"].value,
+        target_modules=values["target_modules"].value,
+        dropout=values["lora_dropout"].value > 0,
+        dtype=values["dtype"].value,
+        quantization=values["quantization"].value,
+        checkpointing=values["gradient_checkpointing"].value,
+        device=device.kind,
+        compute_capability=(device.compute_capability or (0, 0))[0],
+        length_from=low,
+        length_to=high,
+    )
