@@ -1,10 +1,10 @@
 """What memory and time depend on besides the model: one micro-batch, its precision, its adapter; and how long rows are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from app.contracts.hardware import DeviceKind
-from app.contracts.options import Dtype, Quantization
+from app.contracts.options import Dtype, LongRows, Quantization
 
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -58,9 +58,41 @@ class RowLengths:
         """Return the share of rows with more than `length` tokens, 0..1, to 5 %."""
         return sum(1 for value in self.quantiles if value > length) / len(self.quantiles) if self.quantiles else 0.0
 
+    def share_tokens_beyond(self, length: int, long_rows: LongRows) -> float:
+        """Return the share of all tokens that training never sees at this max_length, 0..1; none when rows are split."""
+        total = sum(self.quantiles)
+        if not total or long_rows == "split":
+            return 0.0
+        if long_rows == "drop":
+            return sum(value for value in self.quantiles if value > length) / total
+        return sum(max(0, value - length) for value in self.quantiles) / total
+
+    def cut(self, length: int, long_rows: LongRows) -> tuple["RowLengths", float]:
+        """Return the lengths that training sees at this max_length, and how many rows there are for each one before."""
+        if self.longest <= length:
+            return self, 1.0
+        quantiles, factor = _cut(self.quantiles, length, long_rows)
+        return replace(self, quantiles=quantiles), factor
+
     def draw_step(self, rows: int, limit: int) -> tuple[float, ...]:
         """Return the expected lengths of `rows` random rows cut at `limit`, the longest first."""
         return _draw(self.quantiles, rows, limit)
+
+
+@lru_cache(maxsize=256)
+def _cut(quantiles: tuple[int, ...], length: int, long_rows: LongRows) -> tuple[tuple[int, ...], float]:
+    """Each quantile stands for one row: cut it, leave it out, or count its pieces; then take quantiles again."""
+    if long_rows == "truncate":
+        return tuple(min(value, length) for value in quantiles), 1.0
+    if long_rows == "drop":
+        pieces = [value for value in quantiles if value <= length]
+    else:
+        pieces = sorted(min(length, value - start) for value in quantiles for start in range(0, value, length))
+    if not pieces:
+        return (), 0.0
+    last = len(quantiles) - 1
+    spread = tuple(pieces[round(step * (len(pieces) - 1) / last)] for step in range(last + 1)) if last else tuple(pieces[:1])
+    return spread, len(pieces) / len(quantiles)
 
 
 @lru_cache(maxsize=256)

@@ -56,15 +56,17 @@ def resolve_values(
     values: dict[str, Resolved] = {}
     for name in OPTION_NAMES:
         origin: Origin
-        if (value := getattr(options, name)) is not None:
-            origin = "user"
-        elif preset is not None and (value := getattr(preset, name)) is not None:
+        if preset is not None and (automatic := getattr(preset, name)) is not None:
             origin = "preset"
         elif name in MODEL_VALUES:
-            value, origin = getattr(model, name), "model"
+            automatic, origin = getattr(model, name), "model"
         else:
-            value, origin = DEFAULTS[name], "default"
-        values[name] = Resolved(value=value, origin=origin)
+            automatic, origin = DEFAULTS[name], "default"
+        chosen = getattr(options, name)
+        if chosen is not None:
+            values[name] = Resolved(value=chosen, origin="user", automatic=automatic)
+        else:
+            values[name] = Resolved(value=automatic, origin=origin, automatic=automatic)
     return values
 
 

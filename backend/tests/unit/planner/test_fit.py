@@ -108,7 +108,7 @@ def test_activations_are_recomputed_only_where_memory_asks_for_it() -> None:
 
 
 def test_a_choice_about_recomputation_is_kept_even_if_it_does_not_fit() -> None:
-    made = plan("meta-llama/Llama-2-7b-hf", device(13.0), gradient_checkpointing=False, max_length=512)
+    made = plan("meta-llama/Llama-2-7b-hf", device(13.0), gradient_checkpointing=False, quantization="none")
     assert made.resolved["gradient_checkpointing"].origin == "user"
     assert value(made, "gradient_checkpointing") is False
     assert made.verdict == "does_not_fit"
@@ -138,14 +138,16 @@ def test_no_model_is_asked_to_read_beyond_its_context_not_even_by_the_user() -> 
 
 def test_length_is_lowered_for_memory_only_when_nothing_else_fits() -> None:
     long = rows_of(2000)
-    least = plan("Qwen/Qwen3-0.6B", device(80), long, batch_size=1, gradient_checkpointing=True).peak_bytes / GIB
+    smallest = plan("Qwen/Qwen3-0.6B", device(80), long, batch_size=1, gradient_checkpointing=True, quantization="nf4")
+    least = smallest.peak_bytes / GIB
     enough = plan("Qwen/Qwen3-0.6B", device(least * 1.01), long)
     assert (enough.verdict, value(enough, "max_length")) == ("tight", 512)
     lowered = plan("Qwen/Qwen3-0.6B", device(least * 0.98), long)
     assert lowered.resolved["max_length"].reason == "max_length_lowered.memory"
     assert value(lowered, "gradient_checkpointing") is True
     assert value(lowered, "batch_size") == 1
-    assert lowered.verdict == "tight"
+    assert lowered.verdict in {"fits", "tight"}
+    assert lowered.cut_rows_share == 1.0
     kept = plan("Qwen/Qwen3-0.6B", device(least * 0.98), long, max_length=512)
     assert value(kept, "max_length") == 512
     assert kept.verdict == "does_not_fit"
@@ -190,12 +192,15 @@ def test_four_bits_need_a_card_and_the_library_unless_the_user_insists() -> None
     mistral = "mistralai/Mistral-7B-v0.3"
     assert value(plan(mistral, device(12)), "quantization") == "nf4"
     assert value(plan(mistral, device(12), nf4_usable=False), "quantization") == "none"
+    assert plan(mistral, device(12)).resolved["quantization"].origin == "model"
+    roomy = plan(mistral, device(24))
+    assert (value(roomy, "quantization"), roomy.resolved["quantization"].reason) == ("none", "quantization_off.fits")
     assert plan(mistral, device(64, kind="cpu")).resolved["quantization"].reason == "quantization_off.processor"
     assert value(plan(mistral, device(64, kind="cpu"), quantization="nf4"), "quantization") == "nf4"
 
 
 def test_four_bit_weights_take_the_bytes_that_bitsandbytes_stores() -> None:
-    made = plan("mistralai/Mistral-7B-v0.3", device(24))
+    made = plan("mistralai/Mistral-7B-v0.3", device(24), quantization="nf4")
     blocks = 32 * (4096 * 4096 * 2 + 2 * 4096 * 1024 + 3 * 4096 * 14336)
     rest = 7_248_023_552 - blocks
     assert made.parts.weights == pytest.approx(0.51587 * blocks + 2 * rest, rel=1e-3)

@@ -1,0 +1,164 @@
+"""What a job can be varied in, and what each variant takes: memory at once, time only when it is asked for."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from app.contracts.options import Dtype, LongRows, Quantization
+from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Resolved
+from app.planner.bound import raise_peak
+from app.planner.gpus import Rates, rate_device
+from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, estimate_memory
+from app.planner.request import PlanRequest
+from app.planner.run_shape import RunShape
+from app.planner.shapes import count_adapter_params
+from app.planner.time import RunTime, estimate_seconds
+from app.planner.traced import estimate_traced, find_profile
+
+MOST_ACCUMULATION = 4096
+"""The contract's limit (contracts/options.py): a plan must be a request that can be repeated."""
+MOST_BATCH = 1024
+"""The same for the micro-batch."""
+MOST_SPLITS = 10
+"""Splits of the effective batch that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What the planner may turn. Their product of `micro_batch` and `accumulation` is the user's."""
+
+    micro_batch: int
+    accumulation: int
+    max_length: int
+    checkpointing: bool
+    dtype: Dtype
+    quantization: Quantization
+
+    def changes(self, other: "Knobs") -> dict[str, Any]:
+        """Return the options, by their public names, in which `other` differs from this."""
+        return {
+            name: getattr(other, knob) for knob, name in OPTIONS.items() if getattr(other, knob) != getattr(self, knob)
+        }  # fmt: skip
+
+
+OPTIONS = {
+    "micro_batch": "batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "max_length": "max_length",
+    "checkpointing": "gradient_checkpointing",
+    "dtype": "dtype",
+    "quantization": "quantization",
+}
+"""Knob -> its name among FinetuningOptions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One variant with its memory."""
+
+    knobs: Knobs
+    run: RunShape
+    parts: MemoryParts
+    method: MemoryMethod
+    bound: Bound
+    upper: int
+    """Upper bound of the peak in bytes."""
+
+    @property
+    def peak(self) -> int:
+        """The predicted peak in bytes."""
+        return self.parts.total
+
+
+@dataclass(slots=True)
+class Estimator:
+    """Weighs and times variants of one request; each is worked out once."""
+
+    request: PlanRequest
+    shape: ModelShape
+    method: MemoryMethod | None = None
+    """Given when the shape itself is a guess."""
+    _rates: Rates = field(init=False)
+    _adapter_params: int = field(init=False)
+    _rank: int = field(init=False)
+    _weighed: dict[Knobs, Candidate] = field(default_factory=dict)
+    _timed: dict[Knobs, RunTime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._rates = rate_device(self.request.device)
+        self._rank = self._value("lora_rank")
+        self._adapter_params = count_adapter_params(self.shape, self._rank, self._value("target_modules"))
+
+    def _value(self, name: str) -> Any:
+        return self.request.values[name].value
+
+    @property
+    def long_rows(self) -> LongRows:
+        """What happens to rows beyond max_length."""
+        chosen: LongRows = self._value("long_rows")
+        return chosen
+
+    def weigh(self, knobs: Knobs) -> Candidate:
+        """Return the variant with its memory: traced where a profile covers it, else by the closed form."""
+        if (found := self._weighed.get(knobs)) is None:
+            found = self._weighed[knobs] = self._weigh(knobs)
+        return found
+
+    def _weigh(self, knobs: Knobs) -> Candidate:
+        request, device = self.request, self.request.device
+        longest = min(knobs.max_length, request.lengths.longest or knobs.max_length)
+        run = RunShape(
+            device=device.kind,
+            micro_batch=knobs.micro_batch,
+            length=longest,
+            dtype=knobs.dtype,
+            quantization=knobs.quantization,
+            adapter_params=self._adapter_params,
+            rank=self._rank,
+            checkpointing=knobs.checkpointing,
+            compute_capability=(device.compute_capability or (0, 0))[0],
+        )
+        together = replace(run, micro_batch=self._rows_at_once(run))
+        profile = find_profile(list(request.profiles), together) if request.profiles else None
+        parts = estimate_traced(profile, together) if profile else estimate_memory(self.shape, together)
+        method = self.method or ("traced" if profile else "closed_form")
+        bound = request.residuals.find_bound(device.kind, knobs.quantization, method)
+        return Candidate(knobs, run, parts, method, bound, raise_peak(parts.total, bound))
+
+    def _rows_at_once(self, run: RunShape) -> int:
+        """Return the rows that the engine really computes together: no more than there are, nor than it cuts at."""
+        rows = min(run.micro_batch, self.request.train_rows or run.micro_batch)
+        if run.device == "cpu":
+            rows = min(rows, max(1, CPU_TOKENS_PER_MICRO_BATCH // run.length))
+        return max(1, rows)
+
+    def time(self, candidate: Candidate) -> RunTime:
+        """Return how long the whole run takes with this variant."""
+        knobs = candidate.knobs
+        if (found := self._timed.get(knobs)) is None:
+            request = self.request
+            lengths, factor = request.lengths.cut(knobs.max_length, self.long_rows)
+            found = self._timed[knobs] = estimate_seconds(
+                self.shape, candidate.run, self._rates, lengths,
+                train_rows=round(request.train_rows * factor), heldout_rows=round(request.heldout_rows * factor),
+                epochs=self._value("num_epochs"), accumulation=knobs.accumulation, max_length=knobs.max_length,
+            )  # fmt: skip
+        return found
+
+    def count_rows(self, max_length: int) -> int:
+        """Return the training rows after long ones were dropped or split."""
+        return round(self.request.train_rows * self.request.lengths.cut(max_length, self.long_rows)[1])
+
+
+def list_splits(product: int, most: int) -> list[int]:
+    """Return micro-batches up to `most` that divide the effective batch, the largest first, at most MOST_SPLITS."""
+    small = [value for value in range(1, int(product**0.5) + 1) if product % value == 0]
+    divisors = sorted({*small, *(product // value for value in small)}, reverse=True)
+    fitting = [micro for micro in divisors if micro <= most and product // micro <= MOST_ACCUMULATION]
+    if len(fitting) <= MOST_SPLITS:
+        return fitting
+    return [fitting[i * (len(fitting) - 1) // (MOST_SPLITS - 1)] for i in range(MOST_SPLITS)]
+
+
+def is_users(resolved: Resolved) -> bool:
+    """Return whether a value is the user's own and must be kept."""
+    return resolved.origin == "user"
