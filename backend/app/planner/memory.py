@@ -114,9 +114,6 @@ def count_activation_bytes(shape: ModelShape, run: RunShape) -> int:
 
 def count_loss_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return logits, their 32-bit copy, log-probabilities and gradient of one chunk, and the hidden states' gradient."""
-    if shape.family == "phi":
-        # Its head has a bias, which the chunked loss does not know: all logits exist, and autograd keeps them in 32 bits.
-        return run.tokens * shape.vocab * (2 * run.element_bytes + 12)
     rows = min(max(1, LOSS_ELEMENTS[run.device] // shape.vocab), run.tokens)
     return rows * shape.vocab * (2 * run.element_bytes + 8) + 2 * run.tokens * shape.hidden * run.element_bytes
 

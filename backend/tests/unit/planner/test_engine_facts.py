@@ -78,6 +78,6 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
 
 
 def test_planner_and_engine_cut_and_chunk_at_the_same_sizes() -> None:
-    assert memory.LOSS_ELEMENTS == loss._CHUNK_ELEMENTS
+    assert memory.LOSS_ELEMENTS == loss.CHUNK_ELEMENTS
     assert memory.PRODUCT_ATTENTION_TOKENS == attention.LONGEST
     assert memory.CPU_TOKENS_PER_MICRO_BATCH == engine.CPU_TOKEN_BUDGET
