@@ -14,6 +14,8 @@ from app.contracts.options import Dtype, Quantization
 from app.contracts.plan import MemoryParts
 
 Phase = Literal["forward", "loss", "backward", "optimizer"]
+Labels = Literal["any", "one_chunk", "several_chunks"]
+"""All; at most `TraceProfile.chunk_rows`; more than that."""
 
 
 class TraceRequest(Frozen):
@@ -52,14 +54,14 @@ class Affine(Frozen):
     """times T * S"""
     per_label: float = 0.0
     """times N"""
-    per_chunk: float = 0.0
-    """times min(N, chunk_rows): the rows that the loss works on at a time"""
 
 
 class Hump(Frozen):
     """The live bytes at one moment of the step that can be its peak, by purpose. The context is not among them."""
 
     phase: Phase
+    labels: Labels = "any"
+    """With which numbers of labelled tokens the moment comes about."""
     weights: Affine
     adapter: Affine
     gradients: Affine

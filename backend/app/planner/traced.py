@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -52,7 +53,7 @@ def find_regime(config: dict[str, object], device: DeviceKind, length: int) -> t
     return low, high
 
 
-def find_profile(profiles: list[TraceProfile], run: RunShape) -> TraceProfile | None:
+def find_profile(profiles: Sequence[TraceProfile], run: RunShape) -> TraceProfile | None:
     """Return the profile of this run's variant and length, None when it was not traced."""
     for profile in profiles:
         wanted = profile.request
@@ -75,8 +76,8 @@ def estimate_traced(profile: TraceProfile, run: RunShape, labels: int | None = N
     `labels` are the trained tokens of the micro-batch; None = all of them.
     """
     labelled = run.tokens if labels is None else min(labels, run.tokens)
-    terms = count_terms(profile, run.micro_batch, run.length, labelled)
-    highest = max(profile.humps, key=lambda hump: _sum(hump, terms))
+    terms = count_terms(run.micro_batch, run.length, labelled)
+    highest = max(_select_humps(profile, labelled), key=lambda hump: _sum(hump, terms))
     on_cpu = run.device == "cpu"
     holes = CPU_HOLES if on_cpu else 1.0
     return MemoryParts(
@@ -93,13 +94,13 @@ def estimate_traced(profile: TraceProfile, run: RunShape, labels: int | None = N
 
 def count_live_bytes(profile: TraceProfile, batch: int, length: int, labels: int) -> int:
     """Return the live bytes at the step's highest moment, context excluded."""
-    terms = count_terms(profile, batch, length, labels)
-    return round(max(_sum(hump, terms) for hump in profile.humps))
+    terms = count_terms(batch, length, labels)
+    return round(max(_sum(hump, terms) for hump in _select_humps(profile, labels)))
 
 
-def count_work(costs: StepCosts, profile: TraceProfile, batch: float, length: float, labels: float) -> Work:
+def count_work(costs: StepCosts, batch: float, length: float, labels: float) -> Work:
     """Return the work of `costs` (one of the profile's three) for a micro-batch; sizes may be expected values."""
-    terms = count_terms(profile, batch, length, labels)
+    terms = count_terms(batch, length, labels)
     return Work(
         flops_half=_value(costs.flops_half, terms),
         flops_full=_value(costs.flops_full, terms),
@@ -111,14 +112,20 @@ def count_work(costs: StepCosts, profile: TraceProfile, batch: float, length: fl
     )
 
 
-def count_terms(profile: TraceProfile, batch: float, length: float, labels: float) -> tuple[float, ...]:
+def count_terms(batch: float, length: float, labels: float) -> tuple[float, ...]:
     """Return the values that `Affine`'s coefficients multiply, in its order."""
     tokens = batch * length
-    return (1.0, length, length * length, tokens, tokens * length, labels, min(labels, profile.chunk_rows))
+    return (1.0, length, length * length, tokens, tokens * length, labels)
+
+
+def _select_humps(profile: TraceProfile, labels: float) -> list[Hump]:
+    """Return the moments that come about with so many labelled tokens."""
+    size = "one_chunk" if labels <= profile.chunk_rows else "several_chunks"
+    return [hump for hump in profile.humps if hump.labels in {"any", size}]
 
 
 def _value(affine: Affine, terms: tuple[float, ...]) -> float:
-    one, length, squared, tokens, token_lengths, labels, chunk = terms
+    one, length, squared, tokens, token_lengths, labels = terms
     return (
         affine.constant * one
         + affine.per_length * length
@@ -126,7 +133,6 @@ def _value(affine: Affine, terms: tuple[float, ...]) -> float:
         + affine.per_token * tokens
         + affine.per_token_length * token_lengths
         + affine.per_label * labels
-        + affine.per_chunk * chunk
     )
 
 

@@ -48,7 +48,7 @@ def read_config(text: str) -> Any:
     try:
         return AutoConfig.for_model(model_type, **values)
     except ValueError as error:
-        raise Unsupported("model_type", model_type=model_type) from error
+        raise Unsupported("model_config", field="model_type") from error
 
 
 def count_layers(config: Any) -> int:
@@ -168,7 +168,7 @@ class EngineStep:
         for module in self.built.model.modules():
             if isinstance(module, nn.ModuleList) and len(module) == self.layers:
                 return module
-        raise Unsupported("trace", reason="no list of blocks")
+        raise Unsupported("model_config", field="num_hidden_layers")
 
 
 class _Arrival:

@@ -1,0 +1,59 @@
+"""A whole step followed in full, and what the device's allocator makes of it."""
+
+import time
+from dataclasses import dataclass
+
+from app.contracts.plan import MemoryParts
+from app.contracts.trace import Replay, ReplayCall
+from app.planner.trace.cuda_allocator import CachingAllocator, replay
+from app.planner.trace.engine_step import MicroShape, follow_step
+from app.planner.trace.stream import PURPOSES, Purpose, Stream
+
+STEPS = 2
+"""The first step's holes are part of what the second one finds."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest moment of a stream."""
+
+    live_bytes: int
+    event: int
+    """Number of the event that reaches it."""
+    parts: dict[Purpose, int]
+
+
+def find_peak(stream: Stream) -> Peak:
+    """Return the moment at which most bytes are live."""
+    live = highest = 0
+    event = -1
+    for index, size in enumerate(stream.sizes):
+        live += size
+        if live > highest:
+            highest, event = live, index
+    parts = dict.fromkeys(PURPOSES, 0)
+    for block, size in zip(stream.ids[: event + 1], stream.sizes[: event + 1], strict=True):
+        parts[stream.purposes[block]] += size
+    return Peak(highest, event, parts)
+
+
+def replay_step(call: ReplayCall) -> Replay:
+    """Follow two steps of two micro-batches each and replay CUDA's allocator on them.
+
+    `reserved_bytes` means something for a card only; a processor has no such allocator.
+    """
+    started = time.perf_counter()
+    shape = MicroShape(call.batch, call.length, min(call.labels, call.batch * call.length))
+    earlier = shape
+    if call.earlier_length is not None:
+        earlier = MicroShape(call.batch, call.earlier_length, min(call.labels, call.batch * call.earlier_length))
+    stream = follow_step(call.request, [earlier, shape], steps=STEPS)
+    allocator = CachingAllocator()
+    replay(allocator, stream.ids, stream.sizes)
+    peak = find_peak(stream)
+    return Replay(
+        parts=MemoryParts(**peak.parts, context=0),
+        allocated_bytes=allocator.allocated_peak,
+        reserved_bytes=allocator.reserved_peak,
+        trace_seconds=time.perf_counter() - started,
+    )
