@@ -90,13 +90,17 @@ VARIANTS = ("-Instruct", "-Chat-v1.0", "-chat-hf", "-it", "-pt", "-Base")
 
 def find_shape(model_id: str) -> ModelShape | None:
     """Return the shape of a model of the table, also when asked for its chat variant or by its old full name."""
+    name = name_shape(model_id)
+    return SHAPES[name] if name else None
+
+
+def name_shape(model_id: str) -> str | None:
+    """Return the name under which the table holds a model or the one that it is a variant of, or None."""
     name = model_id.removeprefix("openai-community/").removeprefix("distilbert/")
-    if name in SHAPES:
-        return SHAPES[name]
-    for ending in VARIANTS:
-        if name.endswith(ending) and (shape := SHAPES.get(name.removesuffix(ending))):
-            return shape
-    return SHAPES.get(f"{name.removesuffix('-chat-hf')}-hf")
+    candidates = [name]
+    candidates += [name.removesuffix(ending) for ending in VARIANTS if name.endswith(ending)]
+    candidates.append(f"{name.removesuffix('-chat-hf')}-hf")
+    return next((candidate for candidate in candidates if candidate in SHAPES), None)
 
 
 @lru_cache(maxsize=256)
