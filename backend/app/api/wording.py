@@ -10,12 +10,22 @@ from sqlalchemy.orm import Session
 from app.api.schemas.datasets import DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.jobs import ChatDeltaRead, ChatRequest, ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
-from app.api.schemas.plans import NoticeRead, PlanRead, ResolvedRead
-from app.api.schemas.system import DownloadRead
+from app.api.schemas.plans import (
+    AlternativeRead,
+    JobRecordRead,
+    NoticeRead,
+    PlanRead,
+    PlanRecordRead,
+    RecordSummary,
+    ResolvedRead,
+)
+from app.api.schemas.system import CalibrationRead, DownloadRead, HardwareRead
+from app.contracts.calibration import Calibration
 from app.contracts.chat import ChatDelta
 from app.contracts.dataset import DatasetInfo, Message, Problem
 from app.contracts.job import TrainingJob
-from app.contracts.plan import Notice, Plan, Resolved
+from app.contracts.plan import Alternative, Notice, Plan, Resolved
+from app.contracts.record import JobRecord
 from app.contracts.report import Report
 from app.contracts.status import JobStatus
 from app.core.errors import AffinageError, Invalid
@@ -23,7 +33,7 @@ from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
 from app.datasets.tokens import ShownRow
-from app.services import job_service
+from app.services import calibration_service, job_service, record_service
 from app.services.downloads import Download
 from app.services.studio import Studio
 from app.storage.tables import JobRow
@@ -115,7 +125,7 @@ def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
 
     def resolved_read(value: Resolved) -> ResolvedRead:
         reason = notice_read(value.reason, value.params, language).message if value.reason else None
-        return ResolvedRead(value=value.value, origin=value.origin, reason=reason)
+        return ResolvedRead(value=value.value, origin=value.origin, reason=reason, automatic=value.automatic)
 
     def notices(found: list[Notice]) -> list[NoticeRead]:
         return [notice_read(notice.key, notice.params, language) for notice in found]
@@ -130,8 +140,37 @@ def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
         resolved={name: resolved_read(value) for name, value in resolved.items()},
         reasons=notices(plan.reasons),
         warnings=notices(plan.warnings),
-        alternatives=[],
+        alternatives=[alternative_read(alternative, language) for alternative in plan.alternatives],
     )
+
+
+def alternative_read(alternative: Alternative, language: Language) -> AlternativeRead:
+    """Return another plan with its price in words."""
+    message = notice_read(alternative.reason.key, alternative.reason.params, language).message
+    return AlternativeRead(**alternative.model_dump(exclude={"reason"}), message=message)
+
+
+def plan_record_read(records: list[JobRecord]) -> PlanRecordRead:
+    """Return the planner's record, newest job first."""
+    return PlanRecordRead(
+        jobs=[JobRecordRead.model_validate(record, from_attributes=True) for record in reversed(records)],
+        summary=RecordSummary.model_validate(record_service.summarise(records), from_attributes=True),
+    )
+
+
+def hardware_read(studio: Studio, language: Language) -> HardwareRead:
+    """Return the machine with what its best device was measured to do."""
+    hardware = studio.hardware()
+    reason = hardware.unused_reason and notice_read(hardware.unused_reason, {}, language).message
+    calibration = calibration_service.find_calibration(studio)
+    return HardwareRead.model_validate(
+        hardware.model_dump() | {"unused_reason": reason, "calibration": calibration and calibration_read(calibration)}
+    )
+
+
+def calibration_read(calibration: Calibration) -> CalibrationRead:
+    """Return how fast a device is."""
+    return CalibrationRead.model_validate(calibration, from_attributes=True)
 
 
 def started_read(studio: Studio, row: JobRow, language: Language) -> StartedRead:

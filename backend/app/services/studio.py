@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from app.contracts.hardware import Hardware
@@ -81,6 +82,10 @@ class Studio:
         """Return the machine as it was at most a few seconds ago."""
         return self.gauge.read()
 
+    def release_device(self, device_id: str) -> None:
+        """Make chat and tracing give a device and their memory up."""
+        give_way(self.tracing, self.workers, device_id)
+
     def job_dir(self, job_id: str) -> JobDir:
         """Return the folder of a job."""
         return JobDir(self.settings.data_dir / "jobs" / job_id)
@@ -140,6 +145,12 @@ class Studio:
         self.database.close()
 
 
+def give_way(tracing: Tracing, workers: InferenceWorkers, device_id: str) -> None:
+    """Make everything that can be started again give its memory to what comes to `device_id`."""
+    tracing.release()
+    workers.release(device_id)
+
+
 def open_studio(settings: Settings) -> Studio:
     """Open the data folder, make what is missing (0700) and bring the database to the present schema."""
     data_dir = settings.data_dir
@@ -153,12 +164,6 @@ def open_studio(settings: Settings) -> Studio:
     models = ModelStore.from_settings(settings)
     workers = InferenceWorkers(settings)
     tracing = open_tracing(data_dir, enabled=settings.trace_plans, idle_seconds=settings.trace_idle_seconds)
-
-    def release_device(device_id: str) -> None:
-        """Make everything that can be started again give its memory to a training."""
-        tracing.release()
-        workers.release(device_id)
-
     return Studio(
         settings=settings,
         database=database,
@@ -167,7 +172,7 @@ def open_studio(settings: Settings) -> Studio:
         planner_dir=PlannerDir(data_dir / "planner"),
         gauge=HardwareGauge(data_dir),
         broker=broker,
-        supervisor=Supervisor(settings, database, broker, release_device=release_device),
+        supervisor=Supervisor(settings, database, broker, release_device=partial(give_way, tracing, workers)),
         downloads=Downloads(models),
         workers=workers,
         tracing=tracing,

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Header, Response
 from app.api.deps import LanguageDep, StudioDep
 from app.api.responses import problems
 from app.api.schemas.jobs import StartedRead
-from app.api.schemas.plans import PlanRead, StartFinetuningRequest
-from app.api.wording import plan_read, started_read
-from app.services import finetuning_service, job_service, planning_service
+from app.api.schemas.plans import PlanRead, PlanRecordRead, StartFinetuningRequest
+from app.api.wording import plan_read, plan_record_read, started_read
+from app.services import finetuning_service, job_service, planning_service, record_service
 
 router = APIRouter(prefix="/api", tags=["fine-tuning"])
 
@@ -18,6 +18,12 @@ router = APIRouter(prefix="/api", tags=["fine-tuning"])
 def create_plan(body: StartFinetuningRequest, studio: StudioDep, language: LanguageDep) -> PlanRead:
     """Predict memory and time and resolve every value; starts nothing."""
     return plan_read(studio, planning_service.plan(studio, **body.arguments()), language)
+
+
+@router.get("/plans/record")
+def get_plan_record(studio: StudioDep) -> PlanRecordRead:
+    """Compare what was planned with what was measured, for every job that succeeded on this machine."""
+    return plan_record_read(record_service.list_records(studio))
 
 
 @router.post("/start-finetuning", status_code=201, responses=problems(404, 409, 503, 507))

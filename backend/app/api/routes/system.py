@@ -1,11 +1,14 @@
 """Liveness and the machine."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from app.api.deps import LanguageDep, StudioDep
-from app.api.schemas.system import HardwareRead, Health
-from app.api.wording import notice_read
-from app.services import system_service
+from app.api.responses import problems
+from app.api.schemas.system import CalibrationRead, HardwareRead, Health
+from app.api.wording import calibration_read, hardware_read
+from app.services import calibration_service, system_service
 
 router = APIRouter(prefix="/api", tags=["system"])
 
@@ -27,6 +30,10 @@ def get_health(language: LanguageDep) -> Health:
 @router.get("/hardware")
 def get_hardware(studio: StudioDep, language: LanguageDep) -> HardwareRead:
     """List devices, memory and disk; measured at most a few seconds ago."""
-    hardware = studio.hardware()
-    reason = hardware.unused_reason and notice_read(hardware.unused_reason, {}, language).message
-    return HardwareRead.model_validate(hardware.model_dump() | {"unused_reason": reason})
+    return hardware_read(studio, language)
+
+
+@router.post("/hardware/calibrate", responses=problems(404, 409, 507))
+def calibrate(studio: StudioDep, device_id: Annotated[str | None, Query(max_length=20)] = None) -> CalibrationRead:
+    """Measure a device (the best one) for 5 to 20 seconds. Plans count with the result until driver or engine change."""
+    return calibration_read(calibration_service.calibrate(studio, device_id))

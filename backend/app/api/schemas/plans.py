@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from app.contracts.options import FinetuningOptions
-from app.contracts.plan import MemoryParts, Origin, Verdict
+from app.contracts.options import FinetuningOptions, Objective
+from app.contracts.plan import Bound, Knob, MemoryMethod, MemoryParts, Origin, TimeMethod, Verdict
 
 
 class StartFinetuningRequest(FinetuningOptions):
@@ -38,6 +38,22 @@ class ResolvedRead(BaseModel):
     value: Any
     origin: Origin
     reason: str | None
+    automatic: Any
+    """What the value would be if the user had not set it; the value itself for all others."""
+
+
+class AlternativeRead(BaseModel):
+    """Another plan for the same job, and its price."""
+
+    kind: Knob
+    changes: dict[str, Any]
+    """Options and their other values: sent with the same request they give this plan."""
+    peak_bytes: int
+    peak_bytes_upper: int
+    seconds_p50: float
+    seconds_p90: float
+    verdict: Verdict
+    message: str
 
 
 class PlanRead(BaseModel):
@@ -61,4 +77,47 @@ class PlanRead(BaseModel):
     resolved: dict[str, ResolvedRead]
     reasons: list[NoticeRead]
     warnings: list[NoticeRead]
-    alternatives: list[str]
+    alternatives: list[AlternativeRead]
+    objective: Objective
+    memory_method: MemoryMethod
+    """`traced`: one training step was followed; `closed_form`: formulas; `rough`: a model of unknown sizes."""
+    time_method: TimeMethod
+    """`calibrated`: this machine was measured; `table`: a known device; `guessed`: neither."""
+    bound: Bound
+    """What `peak_bytes_upper` rests on."""
+    cut_rows_share: float
+    cut_tokens_share: float
+    reserved_bytes: int | None
+    """What the CUDA allocator will have reserved at the peak; null on the processor, and while it was not replayed."""
+
+
+class JobRecordRead(BaseModel):
+    """One finished job: predicted and measured."""
+
+    job_id: str
+    name: str
+    model_id: str
+    device_id: str
+    finished_at: str
+    planned_peak_bytes: int
+    measured_peak_bytes: int
+    planned_seconds: float
+    measured_seconds: float | None
+    """Null when the job took several attempts."""
+
+
+class RecordSummary(BaseModel):
+    """How wrong the planner was on this machine, in percent of what was measured; null before the first job."""
+
+    count: int
+    peak_mean_abs_pct: float | None
+    peak_worst_under_pct: float | None
+    """The largest share by which a job needed more than its prediction; 0 when none did."""
+    seconds_mean_abs_pct: float | None
+
+
+class PlanRecordRead(BaseModel):
+    """The planner's own record, newest job first."""
+
+    jobs: list[JobRecordRead]
+    summary: RecordSummary

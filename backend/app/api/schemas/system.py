@@ -20,8 +20,30 @@ class Health(BaseModel):
     language: str
 
 
+class CalibrationRead(BaseModel):
+    """How fast one device really is, as a measurement of some seconds found it."""
+
+    device_id: str
+    device_name: str
+    measured_at: str
+    seconds: float
+    """How long the measurement took."""
+    half_gflops: float | None
+    """Matrix products in 16 bits, 1e9 operations per second; null where the engine would not use 16 bits."""
+    full_gflops: float
+    bandwidth_gb: float
+    """Memory traffic of a copy, 1e9 bytes per second."""
+    step_factor: float | None
+    """Measured seconds of real training steps over those that the table of devices predicts."""
+    noise: float
+    """How far single rounds lie above their median: 1.0 on a silent machine."""
+
+
 class HardwareRead(Hardware):
     """The machine; the first device is the one that jobs use. `unused_reason` is a sentence in the reader's language."""
+
+    calibration: CalibrationRead | None
+    """Of the first device; null until POST /api/hardware/calibrate has measured it."""
 
 
 class DownloadRead(BaseModel):

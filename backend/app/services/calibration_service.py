@@ -1,0 +1,64 @@
+"""Measure how fast a device of this machine trains, in a process of its own, and remember it."""
+
+import subprocess
+import sys
+import threading
+
+from pydantic import ValidationError
+
+from app.contracts.calibration import Calibration
+from app.core.errors import AffinageError, Conflict
+from app.jobs.executors.environment import trainer_environment
+from app.services.run_plan import get_device
+from app.services.studio import Studio
+from app.storage.repositories import Jobs
+
+COMMAND = (sys.executable, "-m", "app.training.calibration")
+MOST_SECONDS = 180.0
+"""A measurement takes 5 to 20 seconds; on a machine under heavy load its rounds take longer."""
+
+_one_at_a_time = threading.Lock()
+
+
+def find_calibration(studio: Studio) -> Calibration | None:
+    """Return what is known about the best device, unless driver or engine have changed since."""
+    hardware = studio.hardware()
+    return studio.planner_dir.read_calibrations().find(hardware.best, hardware.driver_version)
+
+
+def calibrate(studio: Studio, device_id: str | None = None) -> Calibration:
+    """Measure a device, the best one by default, and keep the result.
+
+    Raise NotFound for an unknown device, Conflict while a training or another measurement uses the machine.
+    """
+    device = get_device(studio.hardware(), device_id)
+    with studio.database.reading() as session:
+        if Jobs(session).active():
+            raise Conflict("training_runs")
+    if not _one_at_a_time.acquire(blocking=False):
+        raise Conflict("calibrating")
+    try:
+        studio.release_device(device.id)
+        measured = _measure(studio, device.id)
+        studio.planner_dir.write_calibration(measured)
+    finally:
+        _one_at_a_time.release()
+    return measured
+
+
+def _measure(studio: Studio, device_id: str) -> Calibration:
+    log_file = studio.settings.data_dir / "logs" / "calibration.log"
+    with log_file.open("ab") as log:
+        try:
+            done = subprocess.run(
+                [*COMMAND, "--device", device_id],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                timeout=MOST_SECONDS,
+                check=True,
+                env=trainer_environment(),
+            )
+            return Calibration.model_validate_json(done.stdout.splitlines()[-1])
+        except (subprocess.SubprocessError, ValidationError, IndexError) as problem:
+            raise AffinageError("calibration", log="logs/calibration.log") from problem

@@ -1,0 +1,125 @@
+"""What the planner says over HTTP: plans with their bound and alternatives, its record of errors, the machine's speed."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.contracts.record import JobRecord
+from app.core.settings import Settings
+from app.storage.planner_dir import PlannerDir
+from tests.api.conftest import FRENCH, check_error, dataset_id, upload
+
+EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def plan(client: TestClient, **fields: Any) -> dict[str, Any]:
+    body = {"dataset_id": fields.pop("dataset_id", None) or dataset_id(client), "model_name": EMBEDDED, **fields}
+    answer = client.post("/api/plans", json=body)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def record(job_id: str, planned: int, measured: int, seconds: float | None = 100.0) -> JobRecord:
+    return JobRecord(
+        job_id=job_id, name=f"job {job_id}", model_id="gpt2", device_id="cpu", device_kind="cpu", dtype="bfloat16",
+        quantization="none", gradient_checkpointing=False, memory_method="traced", time_method="calibrated",
+        finished_at="2026-11-22T12:00:00.000Z", planned_peak_bytes=planned, measured_peak_bytes=measured,
+        planned_seconds=110.0, planned_seconds_p90=150.0, measured_seconds=seconds,
+    )  # fmt: skip
+
+
+def test_a_plan_tells_its_method_its_bound_and_each_automatic_value(client: TestClient) -> None:
+    answer = plan(client, batch_size=4)
+    assert (answer["objective"], answer["memory_method"]) == ("balanced", "closed_form")
+    assert answer["time_method"] in {"table", "guessed"}
+    assert answer["bound"]["factor"] >= 1 and answer["peak_bytes_upper"] >= answer["peak_bytes"]
+    assert sum(answer["parts"].values()) == answer["peak_bytes"]
+    assert answer["reserved_bytes"] is None
+    batch = answer["resolved"]["batch_size"]
+    assert (batch["value"], batch["origin"], batch["automatic"]) == (4, "user", 8)
+    for value in answer["resolved"].values():
+        if value["origin"] != "user":
+            assert value["automatic"] == value["value"]
+
+
+def test_each_alternative_is_a_request_that_gives_the_plan_it_promises(client: TestClient) -> None:
+    data = dataset_id(client)
+    first = plan(client, dataset_id=data)
+    assert first["alternatives"]
+    for alternative in first["alternatives"]:
+        assert alternative["message"] and "{" not in alternative["message"]
+        fixed = {"gradient_accumulation_steps": first["resolved"]["gradient_accumulation_steps"]["value"]}
+        again = plan(client, dataset_id=data, **(fixed | alternative["changes"]))
+        for name, value in alternative["changes"].items():
+            assert again["resolved"][name]["value"] == value
+
+
+@pytest.mark.parametrize("objective", ["speed", "balanced", "quality"])
+def test_the_objective_is_the_users(client: TestClient, objective: str) -> None:
+    answer = plan(client, objective=objective)
+    assert (answer["objective"], answer["resolved"]["objective"]["origin"]) == (objective, "user")
+
+
+def test_an_unknown_objective_names_the_field(client: TestClient) -> None:
+    body = {"dataset_id": dataset_id(client), "model_name": EMBEDDED, "objective": "cheap"}
+    assert "objective" in check_error(client.post("/api/plans", json=body), 422, "invalid")["message"]
+
+
+@pytest.mark.parametrize("field", ["batch_size", "max_length", "num_epochs", "lora_rank", "gradient_accumulation_steps"])
+@pytest.mark.parametrize("value", [-1, 0])
+def test_sizes_below_one_are_refused_by_name(client: TestClient, field: str, value: int) -> None:
+    body = {"dataset_id": "any", "model_name": EMBEDDED, field: value}
+    assert field in check_error(client.post("/api/plans", json=body), 422, "invalid")["message"]
+
+
+def test_one_row_of_a_hundred_thousand_words_gets_a_plan_that_says_what_is_cut(client: TestClient) -> None:
+    answer = upload(client, "question,answer\nWhat?," + "word " * 100_000 + "\n", "long.csv")
+    assert answer.status_code == 201, answer.text
+    found = plan(client, dataset_id=answer.json()["dataset_id"])
+    assert found["cut_rows_share"] == 1.0 and found["cut_tokens_share"] > 0.9
+    assert any(reason["code"] == "rows_too_long" for reason in found["reasons"])
+    assert found["steps"] > 0 and found["peak_bytes"] > 0
+
+
+def test_before_the_first_job_there_is_no_record(client: TestClient) -> None:
+    answer = client.get("/api/plans/record").json()
+    nothing = {"count": 0, "peak_mean_abs_pct": None, "peak_worst_under_pct": None, "seconds_mean_abs_pct": None}
+    assert answer == {"jobs": [], "summary": nothing}
+
+
+def test_the_record_tells_how_wrong_the_planner_was(client: TestClient, settings: Settings) -> None:
+    kept = PlannerDir(settings.data_dir / "planner")
+    kept.append_record(record("first", planned=1100, measured=1000))
+    kept.append_record(record("second", planned=950, measured=1000, seconds=None))
+    answer = client.get("/api/plans/record").json()
+    assert [job["job_id"] for job in answer["jobs"]] == ["second", "first"]
+    assert answer["jobs"][1]["measured_seconds"] == 100.0
+    assert answer["summary"] == {
+        "count": 2,
+        "peak_mean_abs_pct": pytest.approx(7.5),
+        "peak_worst_under_pct": pytest.approx(5.0),
+        "seconds_mean_abs_pct": pytest.approx(10.0),
+    }
+
+
+def test_a_plan_learns_from_the_jobs_of_this_machine(client: TestClient, settings: Settings) -> None:
+    data = dataset_id(client)
+    before = plan(client, dataset_id=data)["bound"]
+    kept = PlannerDir(settings.data_dir / "planner")
+    for number in range(19):
+        kept.append_record(
+            record(f"job-{number}", planned=1000, measured=1300).model_copy(update={"memory_method": "closed_form"})
+        )
+    after = plan(client, dataset_id=data)["bound"]
+    assert (before["own_samples"], after["own_samples"]) == (0, 19)
+    assert after["factor"] == pytest.approx(1.3) and after["confidence"] == 0.95
+
+
+def test_a_machine_that_was_not_measured_says_so(client: TestClient) -> None:
+    assert client.get("/api/hardware").json()["calibration"] is None
+
+
+def test_an_unknown_device_cannot_be_measured(client: TestClient) -> None:
+    check_error(client.post("/api/hardware/calibrate?device_id=cuda:7", headers=FRENCH), 404, "not_found")
