@@ -27,6 +27,19 @@ class ProductRate(Frozen):
     """1e9 operations per second; a product is 2 x rows x inputs x outputs operations."""
 
 
+class MeasuredWork(Frozen):
+    """What one pass asked of the device, counted operation by operation while it ran (planner/trace/costs.py)."""
+
+    flops_half: float
+    flops_full: float
+    flops_attention: float
+    """The part of the two above that attention does."""
+    bytes_elementwise: float
+    bytes_gemm: float
+    bytes_unpacked: float
+    launches: float
+
+
 class MeasuredStep(Frozen):
     """One micro-batch, forward and backward, through the engine's own step: what was computed and how long it took."""
 
@@ -42,8 +55,10 @@ class MeasuredStep(Frozen):
     checkpointing: bool
     seconds: float
     """Median over the rounds."""
+    work: MeasuredWork
     forward_seconds: float
     """The same rows without gradients, as an evaluation computes them; median."""
+    forward_work: MeasuredWork
 
 
 class Calibration(Frozen):
@@ -87,9 +102,9 @@ class Calibration(Frozen):
     """Memory of the CUDA context and its libraries outside the allocator; None for the processor."""
     noise: float
     """How far single rounds lie above their median: the 90th percentile of the ratio, 1.0 on a silent machine."""
-    step_factor: float | None
-    """Measured seconds of the steps over those that the table of devices predicts, geometric mean; filled in by
-    planner/calibrated.py when it is stored, for people to read."""
+    step_factor: float | None = None
+    """Measured seconds of the steps over those that the table of devices predicts, geometric mean: for people to read.
+    Filled in by `planner.calibrated.complete` when the measurement is stored."""
 
     def counts_for(self, device: Device, driver_version: str | None) -> bool:
         """Return whether this measurement still describes `device` of this machine."""

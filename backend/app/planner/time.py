@@ -1,44 +1,32 @@
-"""How long a run takes, in closed form: arithmetic, memory traffic and launches of each micro-batch, then everything around.
+"""How long a run takes: the work of every micro-batch at the device's pace, and everything around.
 
-A frozen weight costs 4 operations per token (forward, and the gradient of its input), not 6: its own gradient is never
-formed. Formulas: shared/research/planner.md, section 2.6. Efficiencies marked "fitted" were set on real runs.
+The work comes from a traced profile where there is one, else from the closed form (planner/work.py); the pace from a
+calibration of this device, else from the table (planner/calibrated.py). Rows are drawn from the data set's lengths and cut
+into micro-batches as the engine does it.
+
+P50 is the time that half of such runs stay below. P90 is the time that nine runs of ten stay below, counting the planner's
+own error and that a shared machine is not equally fast all the time: P50 times the device's `spread`.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import astuple, dataclass
 
+from app.contracts.calibration import Calibration
 from app.contracts.plan import ModelShape
+from app.contracts.trace import TraceProfile
+from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
 from app.planner.gpus import Rates
-from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_saved_bytes_per_token, count_weight_bytes
+from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_weight_bytes
+from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
-from app.planner.shapes import count_block_weights
+from app.planner.work import Terms, WorkTerms, count_forward_work, count_step_work, measure_terms, read_terms
 
-GPU_HALF_SHARE = 0.37
-GPU_FULL_SHARE = 0.60
-GPU_BANDWIDTH_SHARE = 0.70
-GPU_LAUNCH_SECONDS = 13e-6
-"""Fitted on 59 steps of a T4 (shared/research/planner.md): shares of the peaks that training reaches, time of one launch."""
-CPU_HALF_SHARE = 0.56
-CPU_FULL_SHARE = 0.95
-CPU_ATTENTION_SHARE = 0.12
-CPU_TRAFFIC_PER_KEPT_BYTE = 22.0
-"""From a profile of a lean step of the embedded model on two cores (506 tokens/s; shared/prototypes/README.md): 55 % of
-1.98 ms per token in matrix products, 10 % in attention's small ones, 35 % in element-wise work. In 32 bits: 227 tokens/s."""
-TRAFFIC_PER_KEPT_BYTE = 8.0
-"""Bytes moved by element-wise work for each byte that autograd keeps: written, read back, gradients, temporaries."""
-CPU_LAUNCH_SECONDS = 5e-6
 MOST_DRAWN = 64
 """Rows of one step that are simulated; a larger step is scaled up."""
-LAUNCHES_PER_BLOCK = 110
-"""Kernels of one block, forward and backward, with adapters on all its linear layers."""
-EVALUATION_SHARE = 0.36
-"""A forward pass against a full step."""
-START_SECONDS = {"cuda": 12.0, "cpu": 5.0}
-"""Interpreter, libraries, and on a card its context."""
-LOAD_BYTES_PER_SECOND = 0.8e9
-SAVE_SECONDS = 1.0
-P90_FACTOR_KNOWN = 1.35
-P90_FACTOR_GUESSED = 2.0
-"""P90 over P50. The roofline's error on rows that it was not fitted on: 90 % below 24 %; a guess for an unknown card."""
+LENGTH_STEP = 16
+"""Micro-batches are padded to a multiple of this (training/batching.py)."""
+TOKENS_READ_PER_SECOND = 200_000
+"""Rows are written as text by the chat template and split into tokens before training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,80 +39,83 @@ class RunTime:
 
 @dataclass(frozen=True, slots=True)
 class MicroCost:
-    """Seconds of one micro-batch, forward and backward: `tokens * (per_token + per_token_length * length) + fixed`."""
+    """Seconds of one micro-batch as a sum of terms."""
 
-    per_token: float
-    per_token_length: float
-    fixed: float
-    least: float
-    """Launching all kernels takes this long even if they have nothing to do."""
+    terms: Terms
 
-    def seconds(self, rows: float, length: float) -> float:
-        """Return the seconds for `rows` rows padded to `length` tokens."""
-        return max(self.least, rows * length * (self.per_token + self.per_token_length * length) + self.fixed)
+    def seconds(self, rows: float, length: float, trained_share: float = 1.0) -> float:
+        """Return the seconds for `rows` rows padded to `length` tokens, a share of which is trained."""
+        sizes = measure_terms(rows, length, rows * length * trained_share)
+        return sum(a * b for a, b in zip(self.terms, sizes, strict=True))
 
 
-def estimate_micro_cost(shape: ModelShape, run: RunShape, rates: Rates, trained_share: float) -> MicroCost:
-    """Return what one micro-batch costs on a device with these rates."""
-    passes = 3 if run.checkpointing else 2
-    weights = shape.layers * count_block_weights(shape)
-    products = 2.0 * weights * passes + 4.0 * shape.hidden * shape.vocab * max(0.02, trained_share)
-    adapter = 6.0 * run.adapter_params
-    attention = 2.0 * shape.layers * shape.heads * shape.head_dim * (passes + 1)
-    traffic = shape.layers * count_saved_bytes_per_token(shape, run) * passes / 2
-    # 4 bits: each pass unpacks every matrix, half a byte read and 2 bytes written.
-    unpacking = 2.5 * weights * passes if run.quantization == "nf4" else 0.0
-    half = run.dtype != "float32"
-    if run.device == "cpu":
-        rate = 1e12 * (CPU_HALF_SHARE * rates.half_tflops if half else CPU_FULL_SHARE * rates.full_tflops)
-        adapter_rate, attention_rate = rate, rate / (CPU_HALF_SHARE if half else CPU_FULL_SHARE) * CPU_ATTENTION_SHARE
-        traffic *= CPU_TRAFFIC_PER_KEPT_BYTE
-        bandwidth, launch = rates.bandwidth_gb * 1e9, CPU_LAUNCH_SECONDS
-    else:
-        rate = 1e12 * (GPU_HALF_SHARE * rates.half_tflops if half else GPU_FULL_SHARE * rates.full_tflops)
-        adapter_rate = 1e12 * GPU_FULL_SHARE * rates.full_tflops if run.quantization == "nf4" else rate
-        attention_rate = rate
-        traffic *= TRAFFIC_PER_KEPT_BYTE
-        bandwidth, launch = GPU_BANDWIDTH_SHARE * rates.bandwidth_gb * 1e9, GPU_LAUNCH_SECONDS
-    return MicroCost(
-        per_token=products / rate + adapter / adapter_rate + traffic / bandwidth,
-        per_token_length=attention / attention_rate,
-        fixed=unpacking / bandwidth,
-        least=LAUNCHES_PER_BLOCK * shape.layers * passes / 2 * launch,
+def price(work: WorkTerms, pace: Pace) -> MicroCost:
+    """Return what `work` costs at this pace."""
+    paces = astuple(pace)
+    columns = zip(*work.list_terms(), strict=True)
+    one, length, squared, token, token_length, label = (
+        sum(a * b for a, b in zip(column, paces, strict=True)) for column in columns
     )
+    return MicroCost((one, length, squared, token, token_length, label))
 
 
-def estimate_step_seconds(cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int) -> float:
-    """Return the seconds of the micro-batches of one optimizer step over `rows` rows.
-
-    As the engine does it: rows sorted by length, cut at `micro_batch` rows, on the processor also at so many tokens.
-    """
-    drawn = min(rows, MOST_DRAWN)
-    seconds, longest, count = 0.0, 0.0, 0
-    most_tokens = CPU_TOKENS_PER_MICRO_BATCH if run.device == "cpu" else 1 << 60
-    for length in lengths.draw_step(drawn, max_length):
+def split_rows(lengths: tuple[float, ...], run: RunShape, max_length: int) -> list[tuple[int, float]]:
+    """Return (rows, padded length) of the micro-batches of these rows, the longest first, as the engine cuts them."""
+    most_tokens = CPU_TOKENS_PER_MICRO_BATCH if run.device == "cpu" else math.inf
+    found: list[tuple[int, float]] = []
+    count, longest = 0, 0.0
+    for length in lengths:
         if count and (count == run.micro_batch or longest * (count + 1) > most_tokens):
-            seconds += cost.seconds(count, longest)
+            found.append((count, _pad(longest, max_length)))
             count = 0
         longest = longest if count else max(1.0, length)
         count += 1
-    return (seconds + cost.seconds(count, longest)) * rows / drawn if count else 0.0
+    if count:
+        found.append((count, _pad(longest, max_length)))
+    return found
+
+
+def _pad(length: float, max_length: int) -> float:
+    # The expected length of many draws: on average padding adds half a step, none where all rows are cut.
+    return float(min(max_length, math.ceil(length / LENGTH_STEP) * LENGTH_STEP))
+
+
+def estimate_rows_seconds(cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int) -> float:
+    """Return the seconds of the micro-batches over `rows` rows that are sorted and cut together."""
+    if rows <= 0 or not lengths.quantiles:
+        return 0.0
+    drawn = min(rows, MOST_DRAWN)
+    parts = split_rows(lengths.draw_step(drawn, max_length), run, max_length)
+    return sum(cost.seconds(count, length, lengths.trained_share) for count, length in parts) * rows / drawn
 
 
 def estimate_seconds(
     shape: ModelShape, run: RunShape, rates: Rates, lengths: RowLengths, *, train_rows: int, heldout_rows: int, epochs: int,
-    accumulation: int, max_length: int,
+    accumulation: int, max_length: int, calibration: Calibration | None = None, profile: TraceProfile | None = None,
 ) -> RunTime:  # fmt: skip
     """Return the time of a whole run: start, loading, every epoch, evaluations before and after each, saving."""
-    start = START_SECONDS[run.device] + count_weight_bytes(shape, run) / LOAD_BYTES_PER_SECOND
+    device = find_device_pace(rates, run, calibration, traced=profile is not None)
+    spread = device.spread if lengths.measured else SPREAD_GUESSED
+    around = _estimate_around(shape, run, device)
     if train_rows <= 0 or not lengths.quantiles:
-        return RunTime(start, start * P90_FACTOR_KNOWN)
+        return RunTime(around, around * spread)
+    step_work = read_terms(profile.micro) if profile else count_step_work(shape, run)
+    forward_work = read_terms(profile.evaluation) if profile else count_forward_work(shape, run)
+    step_cost, forward_cost = price(step_work, device.pace), price(forward_work, device.pace)
     rows_per_step = min(train_rows, run.micro_batch * accumulation)
-    cost = estimate_micro_cost(shape, run, rates, lengths.trained_share)
-    step = estimate_step_seconds(cost, run, lengths, rows_per_step, max_length)
-    optimizer = 28.0 * run.adapter_params / (rates.bandwidth_gb * 1e9)
-    per_row = step / rows_per_step
-    epoch = train_rows * per_row + -(-train_rows // rows_per_step) * optimizer
-    evaluation = heldout_rows * per_row * EVALUATION_SHARE
-    p50 = start + epochs * epoch + (epochs + 1) * evaluation + SAVE_SECONDS
-    return RunTime(p50, p50 * (P90_FACTOR_KNOWN if rates.known and lengths.measured else P90_FACTOR_GUESSED))
+    full_steps, rest = divmod(train_rows, rows_per_step)
+    update = 4.0 * run.adapter_params / device.optimizer_bytes_per_second
+    epoch = full_steps * (estimate_rows_seconds(step_cost, run, lengths, rows_per_step, max_length) + update)
+    if rest:
+        epoch += estimate_rows_seconds(step_cost, run, lengths, rest, max_length) + update
+    evaluation = estimate_rows_seconds(forward_cost, run, lengths, heldout_rows, max_length)
+    mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
+    reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
+    p50 = around + reading + epochs * epoch + (epochs + 1) * evaluation
+    return RunTime(p50, p50 * spread)
+
+
+def _estimate_around(shape: ModelShape, run: RunShape, device: DevicePace) -> float:
+    """Return the seconds of starting the trainer, loading the weights and saving the adapter."""
+    loading = device.load_fixed_seconds + count_weight_bytes(shape, run) / device.load_bytes_per_second
+    return device.start_seconds + loading + device.save_seconds
