@@ -49,7 +49,10 @@ TRUST = 0.3
 class DevicePace:
     """Everything about time that is the device's own."""
 
-    pace: Pace
+    closed: Pace
+    """For work in closed form."""
+    traced: Pace
+    """For traced work: the two count element-wise traffic and kernels differently."""
     start_seconds: float
     load_fixed_seconds: float
     load_bytes_per_second: float
@@ -74,15 +77,13 @@ is for shares that differ between cards."""
 SPREAD_GUESSED = 2.0
 
 
-def find_device_pace(rates: Rates, run: RunShape, calibration: Calibration | None, *, traced: bool) -> DevicePace:
-    """Return the paces for this run's precision. `traced`: whether the work they will meet is traced or in closed form."""
+def find_device_pace(rates: Rates, run: RunShape, calibration: Calibration | None) -> DevicePace:
+    """Return the paces for this run's precision."""
     if calibration is not None and calibration.device_kind == run.device:
-        pace = _fit(_Key(calibration.device_name, calibration.measured_at, run.dtype, traced, calibration))
-        if run.quantization == "nf4":
-            # Not measured: unpacking moves bytes, at the share of the bandwidth that it reaches on a T4.
-            pace = replace(pace, bytes_unpacked=1e-9 / (calibration.bandwidth_gb * GPU_SHARES.unpacked))
+        key = _Key(calibration.device_name, calibration.measured_at, run.dtype, False, calibration)
         return DevicePace(
-            pace=pace,
+            closed=_fit(key),
+            traced=_fit(replace(key, traced=True)),
             start_seconds=calibration.start_seconds,
             load_fixed_seconds=calibration.load_fixed_seconds,
             load_bytes_per_second=calibration.load_bytes_per_second,
@@ -90,8 +91,10 @@ def find_device_pace(rates: Rates, run: RunShape, calibration: Calibration | Non
             optimizer_bytes_per_second=calibration.optimizer_bytes_per_second,
             spread=max(SPREAD_CALIBRATED, calibration.noise),
         )
+    pace = derive_pace(rates, CPU_SHARES if run.device == "cpu" else GPU_SHARES)
     return DevicePace(
-        pace=derive_pace(rates, CPU_SHARES if run.device == "cpu" else GPU_SHARES),
+        closed=pace,
+        traced=pace,
         start_seconds=START_SECONDS[run.device],
         load_fixed_seconds=0.5,
         load_bytes_per_second=LOAD_BYTES_PER_SECOND,
@@ -151,7 +154,8 @@ def guess_pace(calibration: Calibration) -> Pace:
         bytes_elementwise=traffic,
         # On a processor small matrices stay in its caches.
         bytes_gemm=traffic / 4 if on_cpu else traffic,
-        bytes_unpacked=traffic,
+        # Not measured: unpacking moves bytes, at the share of the bandwidth that it reaches on a T4.
+        bytes_unpacked=traffic / GPU_SHARES.unpacked,
         launches=2 * calibration.launch_seconds,
     )
 

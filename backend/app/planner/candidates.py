@@ -141,6 +141,7 @@ class Estimator:
                 self.shape, candidate.run, self._rates, lengths,
                 train_rows=round(request.train_rows * factor), heldout_rows=round(request.heldout_rows * factor),
                 epochs=self._value("num_epochs"), accumulation=knobs.accumulation, max_length=knobs.max_length,
+                calibration=request.calibration, profiles=request.profiles,
             )  # fmt: skip
         return found
 

@@ -9,7 +9,8 @@ own error and that a shared machine is not equally fast all the time: P50 times 
 """
 
 import math
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 
 from app.contracts.calibration import Calibration
 from app.contracts.plan import ModelShape
@@ -19,6 +20,7 @@ from app.planner.gpus import Rates
 from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_weight_bytes
 from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
+from app.planner.traced import find_profile
 from app.planner.work import Terms, WorkTerms, count_forward_work, count_step_work, measure_terms, read_terms
 
 MOST_DRAWN = 64
@@ -49,14 +51,40 @@ class MicroCost:
         return sum(a * b for a, b in zip(self.terms, sizes, strict=True))
 
 
-def price(work: WorkTerms, pace: Pace) -> MicroCost:
-    """Return what `work` costs at this pace."""
-    paces = astuple(pace)
+def price(work: WorkTerms, pace: Pace, factor: float = 1.0) -> MicroCost:
+    """Return what `work` costs at this pace, times `factor`."""
+    paces = [factor * value for value in astuple(pace)]
     columns = zip(*work.list_terms(), strict=True)
     one, length, squared, token, token_length, label = (
         sum(a * b for a, b in zip(column, paces, strict=True)) for column in columns
     )
     return MicroCost((one, length, squared, token, token_length, label))
+
+
+def find_costs(
+    shape: ModelShape, run: RunShape, device: DevicePace, profiles: Sequence[TraceProfile] = ()
+) -> tuple[MicroCost, MicroCost]:
+    """Return what a micro-batch costs with gradients and without: traced, or in closed form.
+
+    Variants of one model must compare fairly though only one of them was traced: what is known of the closed form's error
+    from the traced variant is applied to the others.
+    """
+    profile = find_profile(profiles, run)
+    if profile is not None:
+        return price(read_terms(profile.micro), device.traced), price(read_terms(profile.evaluation), device.traced)
+    step, forward = count_step_work(shape, run), count_forward_work(shape, run)
+    factor = 1.0
+    for other in profiles:
+        wanted = other.request
+        traced_run = replace(
+            run, dtype=wanted.dtype, quantization=wanted.quantization, checkpointing=wanted.checkpointing, rank=wanted.rank
+        )
+        if find_profile([other], traced_run):
+            size = (traced_run.micro_batch, traced_run.length)
+            known = price(read_terms(other.micro), device.traced).seconds(*size)
+            factor = known / price(count_step_work(shape, traced_run), device.closed).seconds(*size)
+            break
+    return price(step, device.closed, factor), price(forward, device.closed, factor)
 
 
 def split_rows(lengths: tuple[float, ...], run: RunShape, max_length: int) -> list[tuple[int, float]]:
@@ -91,17 +119,18 @@ def estimate_rows_seconds(cost: MicroCost, run: RunShape, lengths: RowLengths, r
 
 def estimate_seconds(
     shape: ModelShape, run: RunShape, rates: Rates, lengths: RowLengths, *, train_rows: int, heldout_rows: int, epochs: int,
-    accumulation: int, max_length: int, calibration: Calibration | None = None, profile: TraceProfile | None = None,
+    accumulation: int, max_length: int, calibration: Calibration | None = None, profiles: Sequence[TraceProfile] = (),
 ) -> RunTime:  # fmt: skip
-    """Return the time of a whole run: start, loading, every epoch, evaluations before and after each, saving."""
-    device = find_device_pace(rates, run, calibration, traced=profile is not None)
+    """Return the time of a whole run: start, loading, every epoch, evaluations before and after each, saving.
+
+    `profiles` are traces of this model; the one of this run's variant counts, any other corrects the closed form.
+    """
+    device = find_device_pace(rates, run, calibration)
     spread = device.spread if lengths.measured else SPREAD_GUESSED
     around = _estimate_around(shape, run, device)
     if train_rows <= 0 or not lengths.quantiles:
         return RunTime(around, around * spread)
-    step_work = read_terms(profile.micro) if profile else count_step_work(shape, run)
-    forward_work = read_terms(profile.evaluation) if profile else count_forward_work(shape, run)
-    step_cost, forward_cost = price(step_work, device.pace), price(forward_work, device.pace)
+    step_cost, forward_cost = find_costs(shape, run, device, profiles)
     rows_per_step = min(train_rows, run.micro_batch * accumulation)
     full_steps, rest = divmod(train_rows, rows_per_step)
     update = 4.0 * run.adapter_params / device.optimizer_bytes_per_second

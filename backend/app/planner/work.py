@@ -92,7 +92,6 @@ def _read(affine: Affine) -> Terms:
         affine.per_token,
         affine.per_token_length,
         affine.per_label,
-        0.0,
     )
 
 
