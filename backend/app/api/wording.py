@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.api.schemas.datasets import DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.jobs import ChatDeltaRead, ChatRequest, ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
+from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
 from app.api.schemas.plans import (
     AlternativeRead,
     JobRecordRead,
@@ -35,6 +36,7 @@ from app.datasets.importing import RowView
 from app.datasets.tokens import ShownRow
 from app.services import calibration_service, job_service, record_service
 from app.services.downloads import Download
+from app.services.recommendation_service import RankedModel, Ranking
 from app.services.studio import Studio
 from app.storage.tables import JobRow
 
@@ -148,6 +150,45 @@ def alternative_read(alternative: Alternative, language: Language) -> Alternativ
     """Return another plan with its price in words."""
     message = notice_read(alternative.reason.key, alternative.reason.params, language).message
     return AlternativeRead(**alternative.model_dump(exclude={"reason"}), message=message)
+
+
+def recommendation_read(ranking: Ranking, language: Language) -> RecommendationRead:
+    """Return the ranking with its reasons in words."""
+    return RecommendationRead(
+        objective=ranking.objective,
+        device_name=ranking.device.name,
+        memory_bytes=ranking.memory_bytes,
+        dataset_id=ranking.dataset_id,
+        train_rows=ranking.train_rows,
+        models=[_ranked_read(model, language) for model in ranking.models],
+    )
+
+
+def _ranked_read(ranked: RankedModel, language: Language) -> RecommendedModel:
+    plan, place, entry, shape = ranked.plan, ranked.place, ranked.model.entry, ranked.model.shape
+    quality = place.contender.quality
+    return RecommendedModel(
+        id=ranked.model.model_id,
+        name=entry.display_name,
+        rank=place.rank,
+        recommended=place.recommended,
+        dominated=place.dominated_by is not None,
+        dominated_by=place.dominated_by,
+        quality=quality.score,
+        quality_source=notice_read(quality.source.key, quality.source.params, language).message,
+        quality_rating=entry.quality_rating,
+        speed_rating=entry.speed_rating,
+        params=shape.params if shape else None,
+        weights=ranked.weights,
+        vram_required_gb=entry.vram_required_gb,
+        seconds_p50=plan.seconds_p50,
+        seconds_p90=plan.seconds_p90,
+        peak_bytes=plan.peak_bytes,
+        peak_bytes_upper=plan.peak_bytes_upper,
+        verdict=plan.verdict,
+        plan=RecommendedPlan(**{name: plan.resolved[name].value for name in RecommendedPlan.model_fields}),
+        reason=notice_read(place.reason.key, place.reason.params, language).message,
+    )
 
 
 def plan_record_read(records: list[JobRecord]) -> PlanRecordRead:

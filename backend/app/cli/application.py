@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import chat, datasets, doctor, finetune, jobs, models, serve, settings
+from app.cli import calibrate, chat, datasets, doctor, finetune, jobs, models, recommend, serve, settings
 from app.cli.terminal import Terminal, open_terminal
 
 DATA_DIR = "AFFINAGE_DATA_DIR"
@@ -30,7 +30,8 @@ def build(*, with_options: bool = True) -> typer.Typer:
         callback=choose_data_dir,
     )
     app.command("serve")(serve.serve)
-    app.command("models")(models.models)
+    app.add_typer(models.app, name="models")
+    app.command("recommend")(recommend.recommend)
     choosing: dict[str, Callable[..., None]] = {"plan": finetune.plan, "finetune": finetune.finetune}
     for name, command in choosing.items():
         app.command(name)(complete(command) if with_options else only_listed(command))
@@ -38,6 +39,7 @@ def build(*, with_options: bool = True) -> typer.Typer:
     app.command("chat")(chat.chat)
     app.add_typer(datasets.app, name="data")
     app.command("settings")(settings.settings)
+    app.command("calibrate")(calibrate.calibrate)
     app.command("doctor")(doctor.doctor)
     return app
 

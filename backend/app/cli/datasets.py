@@ -63,6 +63,18 @@ def find_twin(studio: "Studio", imported: "DatasetRead", terminal: Terminal) -> 
     return imported
 
 
+def find_or_import(studio: "Studio", dataset: str, terminal: Terminal) -> str:
+    """Return the id of a data set, importing it first when it is the path of a file."""
+    file = Path(dataset).expanduser()
+    if not file.is_file():
+        return dataset
+    imported = find_twin(studio, import_path(studio, file, None, terminal), terminal)
+    if not terminal.as_json:
+        print_dataset(terminal, imported)
+        terminal.print()
+    return imported.dataset_id
+
+
 @app.command("list")
 def list_datasets(context: typer.Context, _json: JsonFlag = False) -> None:
     """List data sets, newest first."""

@@ -4,7 +4,6 @@ Both receive the hyper-parameters as `options`: `application.build` wraps them w
 """
 
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,16 +92,9 @@ def build_request(
 
     # Checked before anything is imported: a refused number must not leave a data set behind.
     request = StartFinetuningRequest(dataset_id=dataset, model_name=model or preselected(studio, terminal), **options)
-    file = Path(dataset).expanduser()
-    if not file.is_file():
-        return request
-    from app.cli.datasets import find_twin, import_path, print_dataset
+    from app.cli.datasets import find_or_import
 
-    imported = find_twin(studio, import_path(studio, file, None, terminal), terminal)
-    if not terminal.as_json:
-        print_dataset(terminal, imported)
-        terminal.print()
-    return request.model_copy(update={"dataset_id": imported.dataset_id})
+    return request.model_copy(update={"dataset_id": find_or_import(studio, dataset, terminal)})
 
 
 def preselected(studio: "Studio", terminal: Terminal) -> str:

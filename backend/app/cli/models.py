@@ -1,6 +1,6 @@
-"""`affinage models`: the catalogue, with what each model means on this machine."""
+"""`affinage models`: the catalogue, with what each model means on this machine; models of one's own."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +16,15 @@ WIDE_COLUMNS = 110
 WEIGHT_STYLES = {"ready": "green", "downloadable": "default", "unreachable": "dim"}
 
 
-def models(context: typer.Context, _json: JsonFlag = False) -> None:
-    """List the models, their memory, and which are ready to train."""
-    terminal: Terminal = context.obj
-    from dataclasses import asdict
+app = typer.Typer(invoke_without_command=True)
 
+
+@app.callback()
+def models(context: typer.Context, _json: JsonFlag = False) -> None:
+    """List the models, their memory, and which are ready to train; `add` and `remove` models of your own."""
+    if context.invoked_subcommand is not None:
+        return
+    terminal: Terminal = context.obj
     from app.api.schemas.models import ModelList
     from app.core.settings import Settings
     from app.services import planning_service
@@ -28,9 +32,42 @@ def models(context: typer.Context, _json: JsonFlag = False) -> None:
 
     found = planning_service.available(open_studio(Settings()), terminal.language)
     if terminal.as_json:
-        terminal.document(ModelList.model_validate({"models": [asdict(entry) for entry in found]}))
+        terminal.document(ModelList.of(found))
     else:
         print_catalogue(terminal, found)
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A hub id such as org/name, or the absolute path of a folder.")],
+    _json: JsonFlag = False,
+) -> None:
+    """Add a model of your own: its values are computed from config.json; no weights are fetched."""
+    terminal: Terminal = context.obj
+    from app.api.schemas.models import ModelRead
+    from app.core.settings import Settings
+    from app.services import model_service, planning_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    added = planning_service.describe_added(studio, model_service.add_model(studio, model), terminal.language)
+    if terminal.as_json:
+        terminal.document(ModelRead.model_validate(added, from_attributes=True))
+    else:
+        print_catalogue(terminal, [added])
+
+
+@app.command("remove")
+def remove(context: typer.Context, model_id: Annotated[str, typer.Argument(help="Its id in `affinage models`.")]) -> None:
+    """Take a model that you added off the list; its weights and jobs stay."""
+    from app.core.settings import Settings
+    from app.services import own_models
+    from app.services.studio import open_studio
+
+    own_models.remove_model(open_studio(Settings()), model_id)
+    terminal: Terminal = context.obj
+    terminal.print(terminal.say("model_removed", model_id=model_id))
 
 
 def print_catalogue(terminal: Terminal, entries: "list[AvailableModel]") -> None:

@@ -77,11 +77,17 @@ def available(studio: Studio, language: Language) -> list[AvailableModel]:
     """Return the catalogue in its order, then the models that were added, with weights, fit and the one chosen at first."""
     device = studio.hardware().best
     available_bytes = count_available(device)
-    models = [FoundModel(id_, entry, find_catalogue_shape(studio, entry)) for id_, entry in MODEL_CONFIGS.items()]
-    added = [model for model in list_added(studio) if model.model_id not in MODEL_CONFIGS]
-    found = [describe(studio, model, language, device, available_bytes) for model in models]
-    found += [describe(studio, model, language, device, available_bytes, added=True) for model in added]
+    found = [
+        describe(studio, model, language, device, available_bytes, added=model.model_id not in MODEL_CONFIGS)
+        for model in list_models(studio)
+    ]
     return _preselect(found, language)
+
+
+def list_models(studio: Studio) -> list[FoundModel]:
+    """Return the catalogue in its order, then the models that were added."""
+    models = [FoundModel(id_, entry, find_catalogue_shape(studio, entry)) for id_, entry in MODEL_CONFIGS.items()]
+    return models + [model for model in list_added(studio) if model.model_id not in MODEL_CONFIGS]
 
 
 def find_weights(studio: Studio, model_name: str) -> Weights:

@@ -130,7 +130,7 @@ def test_a_plan_starts_nothing_and_says_where_each_value_comes_from(server: Test
     plan = server.post("/api/plans", json={**body, "seed": 3}).json()
     assert plan["fits"] is True and plan["verdict"] == "fits"
     assert plan["peak_bytes"] == sum(plan["parts"].values())
-    assert plan["resolved"]["seed"] == {"value": 3, "origin": "user", "reason": None}
+    assert plan["resolved"]["seed"] == {"value": 3, "origin": "user", "reason": None, "automatic": 42}
     assert plan["resolved"]["num_epochs"]["value"] == 2
     assert (plan["train_rows"], plan["heldout_rows"]) == (40, 20)
     assert len(server.get("/api/jobs").json()["jobs"]) == before

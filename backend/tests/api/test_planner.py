@@ -123,3 +123,55 @@ def test_a_machine_that_was_not_measured_says_so(client: TestClient) -> None:
 
 def test_an_unknown_device_cannot_be_measured(client: TestClient) -> None:
     check_error(client.post("/api/hardware/calibrate?device_id=cuda:7", headers=FRENCH), 404, "not_found")
+
+
+def recommended(client: TestClient, query: str = "") -> dict[str, Any]:
+    answer = client.get(f"/api/models/recommended{query}")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_recommendations_rank_every_model_with_its_plan_and_reason(client: TestClient) -> None:
+    answer = recommended(client)
+    listed = {model["id"] for model in client.get("/api/models/available").json()["models"]}
+    assert {model["id"] for model in answer["models"]} == listed
+    assert [model["rank"] for model in answer["models"]] == list(range(1, len(listed) + 1))
+    assert answer["dataset_id"] is None and answer["train_rows"] > 0
+    for model in answer["models"]:
+        assert model["reason"] and "{" not in model["reason"] and model["quality_source"]
+        assert model["dominated"] == (model["dominated_by"] is not None)
+        assert model["plan"]["batch_size"] * model["plan"]["gradient_accumulation_steps"] >= 1
+
+
+def test_recommendations_are_made_for_ones_own_data(client: TestClient) -> None:
+    data = dataset_id(client)
+    answer = recommended(client, f"?dataset_id={data}&objective=speed")
+    assert (answer["dataset_id"], answer["objective"], answer["train_rows"]) == (data, "speed", 40)
+    times = [model["seconds_p50"] for model in answer["models"] if model["recommended"]]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize(
+    "gigabytes, names",
+    [
+        (2, ("distilgpt2", "gpt2")),
+        (4, ("gpt2", "gpt2-medium")),
+        (6, ("gpt2-medium", "gpt2-large")),
+        (8, ("gpt2-large",)),
+        (12, ("meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-v0.3")),
+    ],
+)
+def test_the_hardware_table_of_the_specification_is_among_the_recommended(
+    client: TestClient, gigabytes: int, names: tuple[str, ...]
+) -> None:
+    models = {model["id"]: model for model in recommended(client, f"?vram_gb={gigabytes}")["models"]}
+    for name in names:
+        assert models[name]["recommended"], name
+        assert models[name]["peak_bytes_upper"] <= gigabytes * 2**30
+
+
+def test_senseless_questions_about_memory_are_refused(client: TestClient) -> None:
+    for query in ("vram_gb=0", "vram_gb=-6", "vram_gb=much", "vram_gb=nan", "objective=cheap"):
+        check_error(client.get(f"/api/models/recommended?{query}"), 422, "invalid")
+    check_error(client.get("/api/models/recommended?dataset_id=ds-nothing", headers=FRENCH), 404, "not_found")

@@ -19,7 +19,19 @@ def test_help_imports_neither_torch_nor_the_server() -> None:
     assert done.returncode == 0, done.stderr
     assert all(
         command in done.stdout
-        for command in ("serve", "models", "finetune", "jobs", "chat", "data", "plan", "doctor", "settings")
+        for command in (
+            "serve",
+            "models",
+            "recommend",
+            "finetune",
+            "jobs",
+            "chat",
+            "data",
+            "plan",
+            "calibrate",
+            "doctor",
+            "settings",
+        )
     )
 
 
@@ -68,7 +80,12 @@ def test_plan_resolves_every_value_and_starts_nothing(affinage: Affinage, questi
     plan = outcome.document
     assert set(plan["resolved"]) == set(OPTION_NAMES)
     assert plan["resolved"]["num_epochs"]["value"] == 5
-    assert plan["resolved"]["learning_rate"] == {"value": 0.0003, "origin": "model", "reason": None}
+    assert plan["resolved"]["learning_rate"] == {
+        "value": 0.0003,
+        "origin": "model",
+        "reason": None,
+        "automatic": 0.0003,
+    }
     batch = plan["resolved"]["batch_size"]["value"] * plan["resolved"]["gradient_accumulation_steps"]["value"]
     assert batch == plan["effective_batch_size"] == 8
     assert affinage("jobs", "--json").document == {"jobs": []}

@@ -1,15 +1,16 @@
 """The catalogue and the weights on this machine."""
 
-from dataclasses import asdict
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from app.api.deps import LanguageDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.models import AddModelRequest, ModelList, ModelRead
+from app.api.schemas.models import AddModelRequest, ModelList, ModelRead, RecommendationRead
 from app.api.schemas.system import DownloadRead
-from app.api.wording import download_read
-from app.services import model_service, own_models, planning_service
+from app.api.wording import download_read, recommendation_read
+from app.contracts.options import Objective
+from app.services import model_service, own_models, planning_service, recommendation_service
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -17,15 +18,27 @@ router = APIRouter(prefix="/api/models", tags=["models"])
 @router.get("/available")
 def list_available_models(studio: StudioDep, language: LanguageDep) -> ModelList:
     """List the catalogue with what each model means on this machine."""
-    entries = planning_service.available(studio, language)
-    return ModelList(models=[ModelRead.model_validate(asdict(entry)) for entry in entries])
+    return ModelList.of(planning_service.available(studio, language))
+
+
+@router.get("/recommended", responses=NOT_FOUND)
+def list_recommended_models(
+    studio: StudioDep,
+    language: LanguageDep,
+    vram_gb: Annotated[float | None, Query(gt=0, le=4096)] = None,
+    dataset_id: Annotated[str | None, Query(max_length=200)] = None,
+    objective: Objective | None = None,
+) -> RecommendationRead:
+    """Rank every model for this machine, or for a card of `vram_gb` (2**30 bytes each), for a data set and an objective."""
+    ranking = recommendation_service.rank_models(studio, vram_gb=vram_gb, dataset_id=dataset_id, objective=objective)
+    return recommendation_read(ranking, language)
 
 
 @router.post("", status_code=201, responses=problems(404, 409, 415, 503))
 def add_model(body: AddModelRequest, studio: StudioDep, language: LanguageDep) -> ModelRead:
     """Add a model of the hub or a folder: its configuration is computed from config.json alone, before any weight is fetched."""
     added = model_service.add_model(studio, body.model)
-    return ModelRead.model_validate(asdict(planning_service.describe_added(studio, added, language)))
+    return ModelRead.model_validate(planning_service.describe_added(studio, added, language), from_attributes=True)
 
 
 @router.delete("/{model_id:path}", status_code=204, responses=NOT_FOUND)

@@ -1,12 +1,12 @@
 """What the model routes answer."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.contracts.options import Dtype, Objective, Quantization
 from app.contracts.plan import Verdict
-from app.services.planning_service import AvailableModel
+from app.services.planning_service import AvailableModel, Weights
 
 
 class ModelRead(BaseModel):
@@ -32,9 +32,9 @@ class ModelRead(BaseModel):
     params: int | None
     licence: str
     gated: bool
-    quantization: Literal["none", "nf4"]
+    quantization: Quantization
     context_length: int | None
-    weights: Literal["ready", "downloadable", "unreachable"]
+    weights: Weights
     """`ready`: on this machine; `downloadable`: the hub answers; `unreachable`: neither."""
     download_bytes: int | None
     fit: Verdict
@@ -61,3 +61,57 @@ class ModelList(BaseModel):
     def of(cls, found: Sequence[AvailableModel]) -> "ModelList":
         """Return the answer for what `planning_service.available` found."""
         return cls(models=[ModelRead.model_validate(model, from_attributes=True) for model in found])
+
+
+class RecommendedPlan(BaseModel):
+    """How a model would be trained: the values that memory and time depend on."""
+
+    batch_size: int
+    gradient_accumulation_steps: int
+    max_length: int
+    gradient_checkpointing: bool
+    dtype: Dtype
+    quantization: Quantization
+
+
+class RecommendedModel(BaseModel):
+    """One model with its place, its plan and its reason."""
+
+    id: str
+    name: str
+    rank: int
+    """From 1, the best first."""
+    recommended: bool
+    dominated: bool
+    """Whether another model that fits is at least as quick and as good, and better in one of the two."""
+    dominated_by: str | None
+    """Its id."""
+    quality: float
+    """Percent, comparable between models."""
+    quality_source: str
+    """Where the number was published, or the rule that it was derived by."""
+    quality_rating: int
+    """Stars, as in the catalogue."""
+    speed_rating: int
+    params: int | None
+    weights: Weights
+    vram_required_gb: float
+    seconds_p50: float
+    seconds_p90: float
+    peak_bytes: int
+    peak_bytes_upper: int
+    verdict: Verdict
+    plan: RecommendedPlan
+    reason: str
+
+
+class RecommendationRead(BaseModel):
+    """Every model, the best first, and what they were judged by."""
+
+    objective: Objective
+    device_name: str
+    memory_bytes: int
+    """What a job may use; 1 GB of `vram_gb` is 2**30 bytes, CUDA context included."""
+    dataset_id: str | None
+    train_rows: int
+    models: list[RecommendedModel]
