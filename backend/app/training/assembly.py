@@ -15,6 +15,7 @@ from app.contracts.job import Lora
 from app.contracts.options import Dtype
 from app.training.attention import choose_attention
 from app.training.batching import MicroBatch
+from app.training.blocks import fuse_blocks
 from app.training.lora import attach
 from app.training.loss import LossHead
 
@@ -69,6 +70,8 @@ def assemble(
     Draws from torch's global generator: seed it first. Raises Invalid for targets that the model does not have.
     """
     parameters = attach(model, lora)
+    if kind == "cpu":
+        fuse_blocks(model)
     on_meta = parameters[0].device.type == "meta"
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=not on_meta)
     return Trainable(model, parameters, LossHead.of(model, kind), optimizer)
@@ -88,9 +91,12 @@ def finish_gradient(parameters: Sequence[nn.Parameter], trained_tokens: int, max
     return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 
-def update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Take the optimizer's step at this learning rate and drop the gradients."""
+def update(optimizer: torch.optim.Optimizer, learning_rate: float, *, keep_gradients: bool = False) -> None:
+    """Take the optimizer's step at this learning rate; then drop the gradients, or set them to zero where they are.
+
+    Kept, they stay at one place of a processor's heap (see `memory.settle`); on a card dropping them is free memory.
+    """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=not keep_gradients)

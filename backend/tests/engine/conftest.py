@@ -8,7 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from tests.engine.tiny import write_gpt2, write_llama
+from tests.engine.tiny import write_gpt2, write_llama, write_qwen2
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +19,8 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gpt2(tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+@pytest.fixture(scope="session")
+def qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_qwen2(tmp_path_factory.mktemp("models") / "tiny-qwen2")

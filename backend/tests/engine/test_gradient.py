@@ -11,14 +11,14 @@ from transformers import AutoModelForCausalLM
 
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
+from app.training.assembly import assemble
 from app.training.batching import LENGTH_STEP, EncodedRows, collate, encode_rows, epoch_order, split, steps_per_epoch
 from app.training.gradient import Computer, Limits
 from app.training.loading import load_model
-from app.training.lora import adapter_tensors, attach
-from app.training.loss import LossHead
+from app.training.lora import adapter_tensors
 from tests.engine.tiny import GPT2_TARGETS, LLAMA_TARGETS, examples, make_job
 
-TARGETS = {"llama": LLAMA_TARGETS, "gpt2": GPT2_TARGETS}
+TARGETS = {"llama": LLAMA_TARGETS, "qwen2": LLAMA_TARGETS, "gpt2": GPT2_TARGETS}
 CPU = torch.device("cpu")
 
 
@@ -29,16 +29,15 @@ def prepare(job_dir: JobDir, limits: Limits) -> tuple[Computer, EncodedRows]:
     rows = encode_rows(job_dir.train_file, renderer, job.optimization.max_length, "truncate", lambda: None)
     model = load_model(job, CPU)
     torch.manual_seed(1)
-    parameters = attach(model, job.lora)
-    for parameter in parameters:
+    built = assemble(model, job.lora, kind="cpu")
+    for parameter in built.parameters:
         nn.init.normal_(parameter, std=0.05)
-    head = LossHead.of(model)
     most = job.optimization.max_length
-    return Computer(head, parameters, CPU, renderer.pad_id, most, limits, job_dir, lambda: None), rows
+    return Computer(built.head, built.parameters, CPU, renderer.pad_id, most, limits, job_dir, lambda: None), rows
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt2"])
 def test_loss_and_gradients_equal_transformers_with_peft(
     name: str, checkpointing: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from app.contracts.dataset import Example, Message
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
@@ -57,6 +58,29 @@ def write_llama(folder: Path, *, context: int = 1024, **changes: Any) -> Path:
         **changes,
     }
     LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(folder)
+    write_tokenizer(folder, CHAT_TEMPLATE)
+    return folder
+
+
+def write_qwen2(folder: Path) -> Path:
+    """Write a tiny Qwen 2 (queries, keys and values have a bias) with random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        initializer_range=0.2,
+        eos_token_id=2,
+    )
+    model = Qwen2ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("bias", "norm.weight")):
+            nn.init.normal_(parameter, mean=1.0, std=0.3)
+    model.save_pretrained(folder)
     write_tokenizer(folder, CHAT_TEMPLATE)
     return folder
 
