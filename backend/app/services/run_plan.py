@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from app.contracts.dataset import DatasetInfo
 from app.contracts.hardware import Device, Hardware
 from app.contracts.job import ModelSource
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
-from app.core.errors import NotFound, Unsupported
+from app.core.errors import Forbidden, ModelUnavailable, NotFound, Unsupported
 from app.planner.bound import add_records, read_shipped
 from app.planner.configs import write_shape_config
 from app.planner.request import PlanRequest
@@ -29,6 +31,8 @@ from app.storage.dataset_dir import DatasetDir
 
 CARD_SHARE = 0.97
 """Of a card's memory that a job may count on when our own chat worker or trainer holds some of it now."""
+OWN_SECONDS = 2.0
+"""Plans follow each movement of a slider, and to list the processes of a machine takes milliseconds."""
 ENGINE_MODULES = frozenset({"app.training", "app.inference", "app.export", "app.planner.trace"})
 
 
@@ -120,7 +124,10 @@ def find_tokenizer_folder(studio: Studio, model_name: str) -> Path | None:
 
 def find_source(studio: Studio, model_name: str) -> ModelSource | None:
     """Return the copy of a model on this machine, or None; a folder that cannot be used counts as none."""
-    return studio.models.find(model_name) if studio.models.obtainable_offline(model_name) else None
+    try:
+        return studio.models.find(model_name)
+    except (Forbidden, ModelUnavailable):
+        return None
 
 
 def count_available(device: Device) -> int:
@@ -128,7 +135,7 @@ def count_available(device: Device) -> int:
 
     Chat and trace workers give their memory back before a training starts, and jobs run one after the other.
     """
-    own = _own_engine_bytes()
+    own = _own_engine_bytes(round(time.monotonic() / OWN_SECONDS))
     if not own:
         return device.memory_free_bytes
     if device.kind == "cuda":
@@ -136,8 +143,9 @@ def count_available(device: Device) -> int:
     return min(device.memory_total_bytes, device.memory_free_bytes + own)
 
 
-def _own_engine_bytes() -> int:
-    """Return the resident memory of the trainers and workers that this process started."""
+@lru_cache(maxsize=1)
+def _own_engine_bytes(_now: int) -> int:
+    """Return the resident memory of the trainers and workers that this process started, looked up once in OWN_SECONDS."""
     total = 0
     for child in psutil.Process(os.getpid()).children(recursive=True):
         try:
@@ -148,6 +156,7 @@ def _own_engine_bytes() -> int:
     return total
 
 
+@cache
 def has_nf4() -> bool:
     """Return whether the packages that compute with 4-bit weights are installed."""
     return all(importlib.util.find_spec(package) for package in ("bitsandbytes", "accelerate"))

@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from app.contracts.job import ModelSource
@@ -148,11 +149,12 @@ class ModelStore:
 
     def _find_embedded(self) -> ModelSource | None:
         complete = not missing_files(self.embedded_folder)
-        packaged = importlib.util.find_spec(EMBEDDED_PACKAGE) is not None
-        if not complete and not packaged:
+        version = find_embedded_version()
+        if not complete and version is None:
             return None
-        version = importlib.metadata.version(EMBEDDED_PACKAGE) if packaged else "unpacked"
-        return self._source(EMBEDDED_ID, "embedded", f"{EMBEDDED_PACKAGE}-{version}", self.embedded_folder, ready=complete)
+        return self._source(
+            EMBEDDED_ID, "embedded", f"{EMBEDDED_PACKAGE}-{version or 'unpacked'}", self.embedded_folder, ready=complete
+        )
 
     def _find_hub_copy(self, model_id: str) -> ModelSource | None:
         """Return the newest complete commit here, else a complete snapshot in huggingface_hub's own cache."""
@@ -217,6 +219,12 @@ class ModelStore:
                 "ready": ready,
             }
         )
+
+
+@cache
+def find_embedded_version() -> str | None:
+    """Return the version of the package that holds the embedded model; None when it is not installed."""
+    return importlib.metadata.version(EMBEDDED_PACKAGE) if importlib.util.find_spec(EMBEDDED_PACKAGE) is not None else None
 
 
 def fingerprint(folder: Path) -> str:
