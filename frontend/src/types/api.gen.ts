@@ -148,6 +148,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/hardware/calibrate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Calibrate
+         * @description Measure a device (the best one) for 5 to 20 seconds. Plans count with the result until driver or engine change.
+         */
+        post: operations["calibrate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/health": {
         parameters: {
             query?: never;
@@ -372,6 +392,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/models/recommended": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Recommended Models
+         * @description Rank every model for this machine, or for a card of `vram_gb` (2**30 bytes each), for a data set and an objective.
+         */
+        get: operations["list_recommended_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/models/{model_id}": {
         parameters: {
             query?: never;
@@ -436,6 +476,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/plans/record": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Plan Record
+         * @description Compare what was planned with what was measured, for every job that succeeded on this machine.
+         */
+        get: operations["get_plan_record"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/start-finetuning": {
         parameters: {
             query?: never;
@@ -467,6 +527,88 @@ export interface components {
         AddModelRequest: {
             /** Model */
             model: string;
+        };
+        /**
+         * AlternativeRead
+         * @description Another plan for the same job, and its price.
+         */
+        AlternativeRead: {
+            /** Changes */
+            changes: {
+                [key: string]: unknown;
+            };
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "runner_up" | "batch_size" | "gradient_checkpointing" | "max_length" | "dtype" | "quantization" | "objective";
+            /** Message */
+            message: string;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Bytes Upper */
+            peak_bytes_upper: number;
+            /** Seconds P50 */
+            seconds_p50: number;
+            /** Seconds P90 */
+            seconds_p90: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "fits" | "tight" | "does_not_fit";
+        };
+        /**
+         * Bound
+         * @description How far the measured peak may lie above the predicted one: split-conformal over past runs (planner/bound.py).
+         */
+        Bound: {
+            /** Confidence */
+            confidence?: number | null;
+            /**
+             * Extra Bytes
+             * @default 0
+             */
+            extra_bytes?: number;
+            /**
+             * Factor
+             * @default 1
+             */
+            factor?: number;
+            /**
+             * Own Samples
+             * @default 0
+             */
+            own_samples?: number;
+            /**
+             * Samples
+             * @default 0
+             */
+            samples?: number;
+        };
+        /**
+         * CalibrationRead
+         * @description How fast one device really is, as a measurement of some seconds found it.
+         */
+        CalibrationRead: {
+            /** Bandwidth Gb */
+            bandwidth_gb: number;
+            /** Device Id */
+            device_id: string;
+            /** Device Name */
+            device_name: string;
+            /** Full Gflops */
+            full_gflops: number;
+            /** Half Gflops */
+            half_gflops: number | null;
+            /** Measured At */
+            measured_at: string;
+            /** Noise */
+            noise: number;
+            /** Seconds */
+            seconds: number;
+            /** Step Factor */
+            step_factor: number | null;
         };
         /**
          * ChatDeltaRead
@@ -794,6 +936,7 @@ export interface components {
          * @description The machine; the first device is the one that jobs use. `unused_reason` is a sentence in the reader's language.
          */
         HardwareRead: {
+            calibration: components["schemas"]["CalibrationRead"] | null;
             /** Cpu Name */
             cpu_name: string;
             /** Devices */
@@ -948,6 +1091,30 @@ export interface components {
             /** Started At */
             started_at: string | null;
             status: components["schemas"]["JobStatus"];
+        };
+        /**
+         * JobRecordRead
+         * @description One finished job: predicted and measured.
+         */
+        JobRecordRead: {
+            /** Device Id */
+            device_id: string;
+            /** Finished At */
+            finished_at: string;
+            /** Job Id */
+            job_id: string;
+            /** Measured Peak Bytes */
+            measured_peak_bytes: number;
+            /** Measured Seconds */
+            measured_seconds: number | null;
+            /** Model Id */
+            model_id: string;
+            /** Name */
+            name: string;
+            /** Planned Peak Bytes */
+            planned_peak_bytes: number;
+            /** Planned Seconds */
+            planned_seconds: number;
         };
         /**
          * JobStatus
@@ -1203,9 +1370,14 @@ export interface components {
          */
         PlanRead: {
             /** Alternatives */
-            alternatives: string[];
+            alternatives: components["schemas"]["AlternativeRead"][];
             /** Available Bytes */
             available_bytes: number;
+            bound: components["schemas"]["Bound"];
+            /** Cut Rows Share */
+            cut_rows_share: number;
+            /** Cut Tokens Share */
+            cut_tokens_share: number;
             /** Device Id */
             device_id: string;
             /** Device Name */
@@ -1216,8 +1388,18 @@ export interface components {
             fits: boolean;
             /** Heldout Rows */
             heldout_rows: number;
+            /**
+             * Memory Method
+             * @enum {string}
+             */
+            memory_method: "traced" | "closed_form" | "rough";
             /** Model Id */
             model_id: string;
+            /**
+             * Objective
+             * @enum {string}
+             */
+            objective: "quality" | "balanced" | "speed";
             parts: components["schemas"]["MemoryParts"];
             /** Peak Bytes */
             peak_bytes: number;
@@ -1225,6 +1407,8 @@ export interface components {
             peak_bytes_upper: number;
             /** Reasons */
             reasons: components["schemas"]["NoticeRead"][];
+            /** Reserved Bytes */
+            reserved_bytes: number | null;
             /** Resolved */
             resolved: {
                 [key: string]: components["schemas"]["ResolvedRead"];
@@ -1235,6 +1419,11 @@ export interface components {
             seconds_p90: number;
             /** Steps */
             steps: number;
+            /**
+             * Time Method
+             * @enum {string}
+             */
+            time_method: "calibrated" | "table" | "guessed";
             /** Train Rows */
             train_rows: number;
             /**
@@ -1244,6 +1433,15 @@ export interface components {
             verdict: "fits" | "tight" | "does_not_fit";
             /** Warnings */
             warnings: components["schemas"]["NoticeRead"][];
+        };
+        /**
+         * PlanRecordRead
+         * @description The planner's own record, newest job first.
+         */
+        PlanRecordRead: {
+            /** Jobs */
+            jobs: components["schemas"]["JobRecordRead"][];
+            summary: components["schemas"]["RecordSummary"];
         };
         /**
          * ProblemRead
@@ -1298,6 +1496,116 @@ export interface components {
             total_steps: number;
         };
         /**
+         * RecommendationRead
+         * @description Every model, the best first, and what they were judged by.
+         */
+        RecommendationRead: {
+            /** Dataset Id */
+            dataset_id: string | null;
+            /** Device Name */
+            device_name: string;
+            /** Memory Bytes */
+            memory_bytes: number;
+            /** Models */
+            models: components["schemas"]["RecommendedModel"][];
+            /**
+             * Objective
+             * @enum {string}
+             */
+            objective: "quality" | "balanced" | "speed";
+            /** Train Rows */
+            train_rows: number;
+        };
+        /**
+         * RecommendedModel
+         * @description One model with its place, its plan and its reason.
+         */
+        RecommendedModel: {
+            /** Dominated */
+            dominated: boolean;
+            /** Dominated By */
+            dominated_by: string | null;
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Params */
+            params: number | null;
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Bytes Upper */
+            peak_bytes_upper: number;
+            plan: components["schemas"]["RecommendedPlan"];
+            /** Quality */
+            quality: number;
+            /** Quality Rating */
+            quality_rating: number;
+            /** Quality Source */
+            quality_source: string;
+            /** Rank */
+            rank: number;
+            /** Reason */
+            reason: string;
+            /** Recommended */
+            recommended: boolean;
+            /** Seconds P50 */
+            seconds_p50: number;
+            /** Seconds P90 */
+            seconds_p90: number;
+            /** Speed Rating */
+            speed_rating: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "fits" | "tight" | "does_not_fit";
+            /** Vram Required Gb */
+            vram_required_gb: number;
+            /**
+             * Weights
+             * @enum {string}
+             */
+            weights: "ready" | "downloadable" | "unreachable";
+        };
+        /**
+         * RecommendedPlan
+         * @description How a model would be trained: the values that memory and time depend on.
+         */
+        RecommendedPlan: {
+            /** Batch Size */
+            batch_size: number;
+            /**
+             * Dtype
+             * @enum {string}
+             */
+            dtype: "float32" | "bfloat16" | "float16";
+            /** Gradient Accumulation Steps */
+            gradient_accumulation_steps: number;
+            /** Gradient Checkpointing */
+            gradient_checkpointing: boolean;
+            /** Max Length */
+            max_length: number;
+            /**
+             * Quantization
+             * @enum {string}
+             */
+            quantization: "none" | "nf4";
+        };
+        /**
+         * RecordSummary
+         * @description How wrong the planner was on this machine, in percent of what was measured; null before the first job.
+         */
+        RecordSummary: {
+            /** Count */
+            count: number;
+            /** Peak Mean Abs Pct */
+            peak_mean_abs_pct: number | null;
+            /** Peak Worst Under Pct */
+            peak_worst_under_pct: number | null;
+            /** Seconds Mean Abs Pct */
+            seconds_mean_abs_pct: number | null;
+        };
+        /**
          * ReportRead
          * @description Before and after, with a sentence.
          */
@@ -1314,6 +1622,8 @@ export interface components {
             loss_before: number | null;
             /** Peak Bytes */
             peak_bytes: number;
+            /** Peak Reserved Bytes */
+            peak_reserved_bytes?: number | null;
             /** Seconds */
             seconds: number;
             /** Steps */
@@ -1338,6 +1648,8 @@ export interface components {
          * @description One value and where it comes from.
          */
         ResolvedRead: {
+            /** Automatic */
+            automatic: unknown;
             /**
              * Origin
              * @enum {string}
@@ -2255,6 +2567,91 @@ export interface operations {
             };
         };
     };
+    calibrate: {
+        parameters: {
+            query?: {
+                device_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CalibrationRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Disk or memory is full */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_health: {
         parameters: {
             query?: never;
@@ -3106,6 +3503,75 @@ export interface operations {
             };
         };
     };
+    list_recommended_models: {
+        parameters: {
+            query?: {
+                vram_gb?: number | null;
+                dataset_id?: string | null;
+                objective?: ("quality" | "balanced" | "speed") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecommendationRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     remove_model: {
         parameters: {
             query?: never;
@@ -3401,6 +3867,62 @@ export interface operations {
             };
             /** @description The model hub cannot be reached */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_plan_record: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanRecordRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };
