@@ -56,9 +56,9 @@ class MeasuredStep(Frozen):
     seconds: float
     """Median over the rounds."""
     work: MeasuredWork
-    forward_seconds: float
-    """The same rows without gradients, as an evaluation computes them; median."""
-    forward_work: MeasuredWork
+    forward_seconds: float | None
+    """The same rows without gradients, as an evaluation computes them; median; None where it was not timed."""
+    forward_work: MeasuredWork | None
 
 
 class Calibration(Frozen):

@@ -18,7 +18,7 @@ from app.planner.pace import Pace, Sample, fit_pace
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_adapter_params
 from app.planner.traced import Work
-from app.planner.work import WorkTerms, count_forward_work, count_step_work
+from app.planner.work import count_forward_work, count_step_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +161,8 @@ def guess_pace(calibration: Calibration) -> Pace:
 
 
 def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool) -> list[Sample]:
-    """Return a measured step and its forward pass, with their work as it was counted or in closed form."""
-    if traced:
-        return [
-            Sample(_read_work(step.work), step.seconds),
-            Sample(_read_work(step.forward_work), step.forward_seconds),
-        ]
+    """Return a measured step, and its forward pass if that was timed, with their work as it was counted or in closed form."""
+    labels = step.micro_batch * step.length * step.trained_share
     run = RunShape(
         device=device,
         micro_batch=step.micro_batch,
@@ -177,15 +173,13 @@ def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool) -> lis
         rank=step.rank,
         checkpointing=step.checkpointing,
     )
-    labels = step.micro_batch * step.length * step.trained_share
-
-    def at(terms: WorkTerms) -> Work:
-        return terms.at(step.micro_batch, step.length, labels)
-
-    return [
-        Sample(at(count_step_work(step.shape, run)), step.seconds),
-        Sample(at(count_forward_work(step.shape, run)), step.forward_seconds),
-    ]
+    counted = _read_work(step.work) if traced else count_step_work(step.shape, run).at(run.micro_batch, run.length, labels)
+    found = [Sample(counted, step.seconds)]
+    if step.forward_seconds is not None and step.forward_work is not None:
+        terms = count_forward_work(step.shape, run)
+        counted = _read_work(step.forward_work) if traced else terms.at(run.micro_batch, run.length, labels)
+        found.append(Sample(counted, step.forward_seconds))
+    return found
 
 
 def _read_work(work: MeasuredWork) -> Work:

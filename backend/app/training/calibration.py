@@ -53,6 +53,8 @@ class Variant:
     trained_share: float = TRAINED_SHARE
     full: bool = True
     """Whether it is also timed in 32 bits where the device is quicker in 16."""
+    forward: bool = False
+    """Whether the pass without gradients is timed as well."""
 
 
 # Llama: hidden, intermediate, heads, kv heads, head size; GPT-2: hidden, heads. Then layers and vocabulary.
@@ -73,26 +75,25 @@ MODELS: dict[DeviceKind, dict[str, tuple[int, ...]]] = {
 }
 VARIANTS: dict[DeviceKind, tuple[Variant, ...]] = {
     "cpu": (
-        Variant("narrow", 1, 64),
-        Variant("narrow", 4, 128),
+        Variant("narrow", 1, 64, full=False),
+        Variant("narrow", 2, 128, forward=True),
         Variant("small", 1, 64, full=False),
-        Variant("small", 8, 64),
-        Variant("small", 2, 256, full=False),
+        Variant("small", 4, 64, forward=True),
         Variant("small", 1, 512),
         Variant("small", 1, 640),
-        Variant("small", 2, 128, checkpointing=True, full=False),
+        Variant("small", 2, 96, checkpointing=True, full=False),
         Variant("wide", 1, 64, full=False),
-        Variant("wide", 2, 128),
-        Variant("words", 2, 64, trained_share=1.0),
+        Variant("wide", 2, 96, forward=True),
+        Variant("words", 1, 96, trained_share=1.0),
     ),
     "cuda": (
         Variant("narrow", 1, 128),
-        Variant("narrow", 8, 512),
+        Variant("narrow", 8, 512, forward=True),
         Variant("small", 1, 256, full=False),
-        Variant("small", 8, 512),
+        Variant("small", 8, 512, forward=True),
         Variant("small", 2, 2048),
         Variant("small", 4, 512, checkpointing=True),
-        Variant("wide", 1, 512),
+        Variant("wide", 1, 512, forward=True),
         Variant("wide", 4, 512, full=False),
         Variant("wide", 2, 1024, checkpointing=True, full=False),
         Variant("words", 4, 512, trained_share=1.0),
@@ -302,9 +303,10 @@ def _take_turns(benches: list[_Bench], place: Any, *, until: float) -> list[floa
             bench.computer.accumulate_gradient(rows[id(bench)])
         bench.work = counted()
         _drop_gradients(bench)
-        with _counted() as counted:
-            bench.computer.summed_loss(rows[id(bench)])
-        bench.forward_work = counted()
+        if bench.variant.forward:
+            with _counted() as counted:
+                bench.computer.summed_loss(rows[id(bench)])
+            bench.forward_work = counted()
     log.info("warmed up after %.1f s", time.time() - psutil.Process().create_time())
     for number in range(MOST_ROUNDS):
         if number >= LEAST_ROUNDS and time.perf_counter() > until:
@@ -317,10 +319,11 @@ def _take_turns(benches: list[_Bench], place: Any, *, until: float) -> list[floa
             synchronise(place)
             bench.seconds.append(time.perf_counter() - started)
             _drop_gradients(bench)
-            started = time.perf_counter()
-            bench.computer.summed_loss(rows[id(bench)])
-            synchronise(place)
-            bench.forward_seconds.append(time.perf_counter() - started)
+            if bench.variant.forward:
+                started = time.perf_counter()
+                bench.computer.summed_loss(rows[id(bench)])
+                synchronise(place)
+                bench.forward_seconds.append(time.perf_counter() - started)
     return [seconds / statistics.median(bench.seconds) for bench in benches for seconds in bench.seconds]
 
 
@@ -349,7 +352,7 @@ def _counted() -> Iterator[Any]:
 
 
 def _describe(bench: _Bench) -> MeasuredStep:
-    assert bench.work is not None and bench.forward_work is not None
+    assert bench.work is not None
     return MeasuredStep(
         shape=shape_from_config(bench.config),
         rank=RANK,
@@ -361,7 +364,7 @@ def _describe(bench: _Bench) -> MeasuredStep:
         checkpointing=bench.variant.checkpointing,
         seconds=statistics.median(bench.seconds),
         work=bench.work,
-        forward_seconds=statistics.median(bench.forward_seconds),
+        forward_seconds=statistics.median(bench.forward_seconds) if bench.forward_seconds else None,
         forward_work=bench.forward_work,
     )
 
