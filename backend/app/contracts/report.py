@@ -16,6 +16,8 @@ class Report(Frozen):
     tokens: int
     seconds: float
     peak_bytes: int
+    peak_reserved_bytes: int | None = None
+    """What the allocator of a card held at most, its holes counted; None on the processor."""
     trained_rows: int
     truncated_rows: int
     dropped_rows: int

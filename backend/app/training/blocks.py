@@ -41,7 +41,7 @@ class FusedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
         products = _normed(x, self.input_layernorm, self.qkv)
         cos, sin = position_embeddings
         query, key, value = RotatedHeads.apply(products, cos, sin, rows, self.counts)  # type: ignore[no-untyped-call]
-        attended, _ = causal_attention(self.self_attn, query, key, value, None, scaling=self.self_attn.scaling)
+        attended = causal_attention(self.self_attn, query, key, value, None, scaling=self.self_attn.scaling)[0]
         x = _added(x, attended.view(rows * length, -1), self.self_attn.o_proj)
         products = _normed(x, self.post_attention_layernorm, self.gate_up)
         gated = GatedProduct.apply(products, self.gate_up.sizes[0])  # type: ignore[no-untyped-call]
@@ -56,7 +56,7 @@ def _normed(x: Tensor, norm: Any, shared: SharedInput) -> Tensor:
 
 
 def _added(residual: Tensor, x: Tensor, layer: Any) -> Tensor:
-    adapter = (layer.lora_A, layer.lora_B, layer.scale) if isinstance(layer, LoraLayer) else (None, None, 0.0)
+    adapter: Any = (layer.lora_A, layer.lora_B, layer.scale) if isinstance(layer, LoraLayer) else (None, None, 0.0)
     linear = layer.wrapped if isinstance(layer, LoraLayer) else layer
     y: Tensor = AddedProduct.apply(residual, x, linear.weight, *adapter)  # type: ignore[no-untyped-call]
     return y

@@ -53,6 +53,7 @@ class RunState(Frozen):
     heldout_seconds: float = 0.0
     """Seconds that the last evaluation took."""
     peak_bytes: int = 0
+    peak_reserved_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoi
 from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
 from app.training.lora import save_adapter
-from app.training.memory import peak_bytes, trim_heap
+from app.training.memory import peak_bytes, reserved_peak_bytes, settle
+from app.training.probe import probe
+from app.training.remaining import estimate_remaining
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
@@ -36,9 +38,6 @@ log = logging.getLogger(__name__)
 CPU_TOKEN_BUDGET = 1024
 """Tokens of a micro-batch on a processor: its caches hold the activations of that many (482 against 348 tokens/s at
 2048, two cores with AVX-512 BF16). The planner's row limit still holds; the gradient does not depend on either."""
-
-TRIM_STEPS = 8
-"""Steps between two trims of the heap on a processor: without, 92 steps of the sample grew from 1.4 to 2.5 GB."""
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -94,8 +93,11 @@ def train(  # noqa: PLR0915  long because it is linear
 
     # ---- a fresh start, or where an earlier attempt stood ----------------------------------------------------------
     state = _resume(job_dir, model, optimizer)
+    if kind == "cpu":
+        settle(parameters, optimizer)
     if state is None:
         _note_rows(job_dir, train_set, heldout, opt.max_length)
+        probe(compute, optimizer, train_set.rows, heldout.rows, job.plan.peak_bytes)
         state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens)
     limits.rows = min(limits.rows, state.micro_batch_size)
     earlier_seconds = state.total_seconds
@@ -145,9 +147,7 @@ def train(  # noqa: PLR0915  long because it is linear
                 if not math.isfinite(norm):
                     raise Diverged("gradient", step=state.step + 1)
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
-                update(optimizer, rate)
-                if device.type == "cpu" and (state.step + 1) % TRIM_STEPS == 0:
-                    trim_heap()
+                update(optimizer, rate, keep_gradients=kind == "cpu")
 
                 seconds = time.monotonic() - step_started
                 tokens = sum(len(row.ids) for row in rows)
@@ -165,6 +165,7 @@ def train(  # noqa: PLR0915  long because it is linear
                     heldout_step=state.heldout_step,
                     heldout_seconds=state.heldout_seconds,
                     peak_bytes=max(state.peak_bytes, peak_bytes(device)),
+                    peak_reserved_bytes=reserved_peak_bytes(device),
                 )
                 job_dir.append(
                     StepLogged(
@@ -178,8 +179,14 @@ def train(  # noqa: PLR0915  long because it is linear
                         tokens_per_second=tokens / seconds,
                         peak_bytes=state.peak_bytes,
                         step_seconds=seconds,
-                        eta_seconds=state.train_seconds / state.step * (total_steps - state.step)
-                        + state.heldout_seconds * (opt.num_epochs - epoch),
+                        eta_seconds=estimate_remaining(
+                            planned_seconds=job.plan.seconds_p50,
+                            step=state.step,
+                            total_steps=total_steps,
+                            train_seconds=state.train_seconds,
+                            evaluations_left=opt.num_epochs - epoch,
+                            evaluation_seconds=state.heldout_seconds,
+                        ),
                     )
                 )
                 due = time.monotonic() - saved_at >= job.checkpoint_every_seconds
@@ -239,6 +246,7 @@ def _note_rows(job_dir: JobDir, train_set: EncodedRows, heldout: EncodedRows, ma
     """Say which rows were cut or left out, and why."""
     counts: dict[str, Callable[[EncodedRows], int]] = {
         "rows_truncated": lambda rows: rows.truncated,
+        "rows_divided": lambda rows: rows.divided,
         "rows_dropped.too_long": lambda rows: rows.dropped,
         "rows_dropped.nothing_trained": lambda rows: rows.untrained,
         "rows_dropped.not_renderable": lambda rows: rows.unrenderable,
@@ -263,6 +271,7 @@ def _report(state: RunState, train_set: EncodedRows, heldout: EncodedRows, secon
         tokens=state.tokens,
         seconds=seconds,
         peak_bytes=max(state.peak_bytes, peak_bytes(device)),
+        peak_reserved_bytes=reserved_peak_bytes(device),
         trained_rows=len(train_set.rows),
         truncated_rows=train_set.truncated,
         dropped_rows=train_set.dropped + train_set.untrained + train_set.unrenderable,

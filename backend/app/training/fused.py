@@ -10,7 +10,7 @@ Only what the formula needs is kept for the backward pass; nothing looks at a va
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,10 @@ class SharedInput:
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
-        frozen = [layer.wrapped if isinstance(layer, LoraLayer) else layer for layer in layers]
+        frozen = [cast("nn.Linear", layer.wrapped if isinstance(layer, LoraLayer) else layer) for layer in layers]
         adapted = [(place, layer) for place, layer in enumerate(layers) if isinstance(layer, LoraLayer)]
         self.adapters = [layer for _, layer in adapted]
-        sizes = [int(linear.weight.shape[0]) for linear in frozen]  # type: ignore[union-attr,index]
+        sizes = [linear.out_features for linear in frozen]
         starts = [sum(sizes[:place]) for place in range(len(sizes))]
         self.outputs = sum(sizes)
         self.sizes = sizes
@@ -43,15 +43,15 @@ class SharedInput:
         """Where each adapter's B lies in (N, R)."""
         with torch.no_grad():
             weights = [linear.weight for linear in frozen]
-            self.matrix = weights[0].new_empty(self.outputs + self.rank, weights[0].shape[1])  # type: ignore[operator]
-            self.b = weights[0].new_zeros(self.outputs, self.rank)  # type: ignore[operator]
+            self.matrix = weights[0].new_empty(self.outputs + self.rank, weights[0].shape[1])
+            self.b = weights[0].new_zeros(self.outputs, self.rank)
             for linear, start, size in zip(frozen, starts, sizes, strict=True):
                 rows = self.matrix[start : start + size]
-                rows.copy_(linear.weight)  # type: ignore[arg-type]
+                rows.copy_(linear.weight)
                 linear.weight = nn.Parameter(rows, requires_grad=False)
             self.bias = None
             if any(linear.bias is not None for linear in frozen):
-                self.bias = weights[0].new_zeros(self.outputs + self.rank)  # type: ignore[operator]
+                self.bias = weights[0].new_zeros(self.outputs + self.rank)
                 for linear, start, size in zip(frozen, starts, sizes, strict=True):
                     if linear.bias is not None:
                         self.bias[start : start + size] = linear.bias
@@ -158,7 +158,7 @@ def _heads(y: Tensor, rows: int, counts: tuple[int, int], width: int) -> tuple[T
     queries, keys = counts[0] * width, counts[1] * width
     cut = y.view(rows, -1, y.shape[-1])
     parts = (cut[..., :queries], cut[..., queries : queries + keys], cut[..., queries + keys : queries + 2 * keys])
-    q, k, v = (part.unflatten(-1, (-1, width)).transpose(1, 2) for part in parts)
+    q, k, v = (part.view(*part.shape[:-1], -1, width).transpose(1, 2) for part in parts)
     return q, k, v
 
 

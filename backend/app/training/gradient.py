@@ -75,7 +75,7 @@ class Computer:
     def _shrinking(self, rows: Sequence[Row], attempt: Callable[[Sequence[Row]], float]) -> float:
         """Return `attempt(rows)`; when memory runs out, forget the attempt, halve the micro-batch, try the same rows again."""
         while True:
-            random_state = self._random_state()
+            random_state = self.random_state()
             try:
                 return attempt(rows)
             except (RuntimeError, MemoryError) as error:
@@ -85,14 +85,16 @@ class Computer:
             for parameter in self.parameters:
                 parameter.grad = None
             release()
-            self._set_random_state(random_state)
+            self.set_random_state(random_state)
             self._halve(max(len(part) for part in split(rows, self.limits.rows, self.limits.tokens)))
 
-    def _random_state(self) -> list[torch.Tensor]:
+    def random_state(self) -> list[torch.Tensor]:
+        """Return the state of the generators that dropout draws from."""
         on_device = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         return [torch.get_rng_state(), *on_device]
 
-    def _set_random_state(self, states: list[torch.Tensor]) -> None:
+    def set_random_state(self, states: list[torch.Tensor]) -> None:
+        """Put back what `random_state` returned."""
         torch.set_rng_state(states[0])
         for state in states[1:]:
             torch.cuda.set_rng_state(state, self.device)

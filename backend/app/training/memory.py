@@ -3,10 +3,12 @@
 import ctypes
 import gc
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 _HOST_MESSAGES = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
 
@@ -17,6 +19,17 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     match = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
+
+
+def reserved_peak_bytes(device: torch.device) -> int | None:
+    """Return the peak that the allocator held on the GPU, its holes counted; None on the processor."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let the GPU's peaks start again from what is held now; the processor's cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,6 +48,23 @@ def release() -> None:
 
 
 def trim_heap() -> None:
-    """Give the holes in the heap back to the system (glibc keeps them: rows of mixed lengths leave ever more)."""
+    """Give the holes in the heap back to the system; glibc keeps them."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def settle(parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    """Make the gradients and AdamW's states now, as zeros, where they are missing.
+
+    They outlive every micro-batch. Made where the first one left room, they would lie between its tensors and cut that
+    room into pieces for all that follow; made before it, they lie below.
+    """
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if not optimizer.state[parameter]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }

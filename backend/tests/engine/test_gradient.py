@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
 from app.training.assembly import assemble
-from app.training.batching import LENGTH_STEP, EncodedRows, collate, encode_rows, epoch_order, split, steps_per_epoch
+from app.training.batching import LENGTH_STEP, EncodedRows, collate, divide, encode_rows, epoch_order, split, steps_per_epoch
 from app.training.gradient import Computer, Limits
 from app.training.loading import load_model
 from app.training.lora import adapter_tensors
@@ -155,3 +155,26 @@ def test_padding_rounds_up_but_never_beyond_the_longest_row_that_the_model_takes
     longest = len(row.ids)
     assert collate([row], renderer.pad_id, CPU, 512).ids.shape == (1, -(-longest // LENGTH_STEP) * LENGTH_STEP)
     assert collate([row], renderer.pad_id, CPU, longest).ids.shape == (1, longest)
+
+
+def test_a_long_row_is_split_so_that_each_learned_token_is_learned_once() -> None:
+    ids = list(range(100, 120))
+    trained = [index in {3, 4, 5, 6, 7, 12, 13, 19} for index in range(20)]
+    rows = divide(ids, trained, 6)
+    assert all(len(row.ids) <= 6 for row in rows)
+    learned = [(row.ids[target - 1], row.ids[target]) for row in rows for target in row.targets]
+    assert learned == [(ids[i - 1], ids[i]) for i in range(20) if trained[i]]
+    assert divide(ids, [False] * 20, 6) == []
+
+
+def test_split_keeps_every_answer_and_counts_the_rows(llama: Path, tmp_path: Path) -> None:
+    job_dir = make_job(tmp_path / "job", llama, train=examples(8), heldout=[])
+    renderer = Renderer.load(llama)
+    whole = encode_rows(job_dir.train_file, renderer, 512, "truncate", lambda: None)
+    pieces = encode_rows(job_dir.train_file, renderer, 40, "split", lambda: None)
+    assert pieces.divided == 8
+    assert (pieces.truncated, pieces.dropped, pieces.untrained) == (0, 0, 0)
+    assert len(pieces.rows) > 8
+    assert pieces.trained_tokens == whole.trained_tokens
+    assert max(len(row.ids) for row in pieces.rows) <= 40
+    assert encode_rows(job_dir.train_file, renderer, 512, "split", lambda: None).rows == whole.rows
