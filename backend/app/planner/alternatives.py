@@ -1,14 +1,13 @@
 """What else would work, and what each knob costs: the same job with one thing changed, planned and priced."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from app.contracts.options import Dtype, Objective
-from app.contracts.plan import Alternative, Knob, Notice, Plan, Resolved, Verdict
+from app.contracts.plan import Alternative, Knob, Notice, Resolved, Verdict
 from app.core.units import GIB
-from app.planner.candidates import MOST_BATCH, OPTIONS, Candidate, Estimator, Knobs, list_splits
-from app.planner.request import PlanRequest
+from app.planner.candidates import MOST_BATCH, Candidate, Estimator, Knobs, list_splits, name_options
 from app.planner.search import LONGEST_LENGTH, SHORTEST_LENGTH, SPEED_CUT, Choices
 
 OBJECTIVES: tuple[Objective, ...] = ("speed", "balanced", "quality")
@@ -28,7 +27,8 @@ class Explorer:
     estimator: Estimator
     choices: Choices
     best: Candidate
-    replan: Callable[[PlanRequest], Plan]
+    decide_again: Callable[[dict[str, Resolved]], Knobs]
+    """The planner's answer to other values of the same request."""
 
     def list_alternatives(self) -> list[Alternative]:
         """Return the runner-up, then what turning each knob leads to, then what the other objectives would choose."""
@@ -46,8 +46,7 @@ class Explorer:
     def _plan_with(self, changes: dict[str, Any]) -> Knobs:
         """Return what the planner answers when the user also sets `changes`."""
         asked = {name: Resolved(value=value, origin="user") for name, value in changes.items()}
-        request = self.estimator.request
-        return read_knobs(self.replan(replace(request, values=request.values | asked)))
+        return self.decide_again(self.estimator.request.values | asked)
 
     def _ask(self, kind: Knob, changes: dict[str, Any]) -> Alternative | None:
         """Return the priced answer; None when the planner would undo it at once or answers the same."""
@@ -135,16 +134,6 @@ class Explorer:
             verdict=judge(other.peak, other.upper, request.available_bytes),
             reason=Notice(key=reason, params=params),
         )
-
-
-def read_knobs(plan: Plan) -> Knobs:
-    """Return what the planner turned in a plan."""
-    return Knobs(**{knob: plan.resolved[name].value for knob, name in OPTIONS.items()})
-
-
-def name_options(knobs: Knobs) -> dict[str, Any]:
-    """Return the knobs by their names among FinetuningOptions."""
-    return {name: getattr(knobs, knob) for knob, name in OPTIONS.items()}
 
 
 def _name_reason(kind: Knob, then: Knobs) -> str:

@@ -1,6 +1,7 @@
 """What a job can be varied in, and what each variant takes: memory at once, time only when it is asked for."""
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from app.contracts.options import Dtype, LongRows, Quantization
@@ -150,14 +151,20 @@ class Estimator:
         return round(self.request.train_rows * self.request.lengths.cut(max_length, self.long_rows)[1])
 
 
-def list_splits(product: int, most: int) -> list[int]:
+@lru_cache(maxsize=256)
+def list_splits(product: int, most: int) -> tuple[int, ...]:
     """Return micro-batches up to `most` that divide the effective batch, the largest first, at most MOST_SPLITS."""
     small = [value for value in range(1, int(product**0.5) + 1) if product % value == 0]
     divisors = sorted({*small, *(product // value for value in small)}, reverse=True)
     fitting = [micro for micro in divisors if micro <= most and product // micro <= MOST_ACCUMULATION]
-    if len(fitting) <= MOST_SPLITS:
-        return fitting
-    return [fitting[i * (len(fitting) - 1) // (MOST_SPLITS - 1)] for i in range(MOST_SPLITS)]
+    if len(fitting) > MOST_SPLITS:
+        fitting = [fitting[i * (len(fitting) - 1) // (MOST_SPLITS - 1)] for i in range(MOST_SPLITS)]
+    return tuple(fitting)
+
+
+def name_options(knobs: Knobs) -> dict[str, Any]:
+    """Return the knobs by their names among FinetuningOptions."""
+    return {name: getattr(knobs, knob) for knob, name in OPTIONS.items()}
 
 
 def is_users(resolved: Resolved) -> bool:

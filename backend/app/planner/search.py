@@ -45,7 +45,7 @@ class Choices:
         """Return every variant with this max_length, the least changed first."""
         splits = list_splits(self.product, self.batch)
         if self.may_grow and self.objective == "speed":
-            splits += [micro for micro in list_splits(self.product, MOST_BATCH) if micro > self.batch]
+            splits += tuple(micro for micro in list_splits(self.product, MOST_BATCH) if micro > self.batch)
         return [
             Knobs(micro, self.product // micro, length, recompute, dtype, quantization)
             for (dtype, quantization), recompute, micro in combine(formats, self.checkpointing, splits)
@@ -55,12 +55,8 @@ class Choices:
 def search(estimator: Estimator, choices: Choices) -> Candidate:
     """Return the best variant. If nothing fits, the one that needs least."""
     available = estimator.request.available_bytes
-    if choices.objective == "speed":
-        everything = [
-            estimator.weigh(knobs) for length in choices.lengths for knobs in choices.vary(length, choices.formats)
-        ]  # fmt: skip
-        if fitting := [found for found in everything if found.upper <= available]:
-            return _quickest(estimator, fitting)
+    if choices.objective == "speed" and (fitting := _list_quick(estimator, choices)):
+        return _quickest(estimator, fitting)
     for length in choices.lengths:
         if found := _search_length(estimator, choices, length, available, by_bound=True):
             return found
@@ -73,6 +69,19 @@ def search(estimator: Estimator, choices: Choices) -> Candidate:
             if found := _search_length(estimator, choices, length, available, by_bound=by_bound):
                 return found
     return min((estimator.weigh(knobs) for knobs in choices.vary(wanted, choices.formats)), key=lambda found: found.upper)
+
+
+def _list_quick(estimator: Estimator, choices: Choices) -> list[Candidate]:
+    """Return what fits of every length, format and recomputation: the largest micro-batch as asked, and the largest of all."""
+    found: dict[Knobs, Candidate] = {}
+    for length, chosen, recompute in combine(choices.lengths, choices.formats, choices.checkpointing):
+        variants = [knobs for knobs in choices.vary(length, [chosen]) if knobs.checkpointing == recompute]
+        weighed = [estimator.weigh(knobs) for knobs in variants]
+        fitting = [candidate for candidate in weighed if candidate.upper <= estimator.request.available_bytes]
+        if fitting:
+            largest = max(fitting, key=lambda candidate: candidate.knobs.micro_batch)
+            found |= {fitting[0].knobs: fitting[0], largest.knobs: largest}
+    return list(found.values())
 
 
 def _search_length(
