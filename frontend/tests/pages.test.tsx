@@ -2,7 +2,7 @@ import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, test } from "vitest";
 import { open, violations } from "./render";
-import { dataset, job, model, plan, serve } from "./server";
+import { dataset, job, model, plan, ranked, recommendation, serve } from "./server";
 
 const models = [
   model(),
@@ -17,6 +17,12 @@ const answers = {
     offset: 0,
   },
   "GET /api/models/available": { models },
+  "GET /api/models/recommended": recommendation([
+    ranked({ recommended: true }),
+    ranked({ id: "big/7b", name: "Big 7B", rank: 2, quality: 60, seconds_p50: 9_000, peak_bytes: 20 * 2 ** 30, verdict: "does_not_fit" }),
+    ranked({ id: "old/1b", name: "Old 1B", rank: 3, quality: 25, seconds_p50: 400, dominated: true, dominated_by: "gpt2" }),
+  ]),
+  "GET /api/plans/record": { jobs: [], summary: { count: 0, peak_mean_abs_pct: null, peak_worst_under_pct: null, seconds_mean_abs_pct: null } },
   "POST /api/plans": plan,
   "POST /api/start-finetuning": { job_id: "job-1", status: "queued", plan, warnings: [] },
   "GET /api/jobs": { jobs: [job()] },
@@ -108,7 +114,7 @@ test("French is chosen in the page, asked of the server, and remembered", async 
   expect(await screen.findByRole("heading", { name: "Modèles" })).toBeDefined();
 });
 
-test.each(["/upload?dataset=ds-1", "/training?dataset=ds-1", "/dashboard", "/jobs/job-1", "/models", "/playground", "/nowhere"])(
+test.each(["/upload?dataset=ds-1", "/training?dataset=ds-1", "/dashboard", "/jobs/job-1", "/models", "/machine", "/playground", "/nowhere"])(
   "axe finds nothing wrong at %s",
   async (address) => {
     serve(answers);

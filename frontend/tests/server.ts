@@ -1,6 +1,6 @@
 /** A small stand-in for the server, typed with its contract; the real one is used in e2e. */
 import { vi } from "vitest";
-import type { Dataset, Hardware, Health, Job, Model, Plan } from "@/types/api";
+import type { Dataset, Hardware, Health, Job, Model, Plan, Recommendation, RecommendedModel } from "@/types/api";
 
 export const model = (over: Partial<Model> = {}): Model => ({
   id: "gpt2",
@@ -28,6 +28,7 @@ export const model = (over: Partial<Model> = {}): Model => ({
   download_bytes: null,
   fit: "fits",
   peak_bytes: 2 ** 30,
+  added: false,
   ...over,
 });
 
@@ -69,11 +70,68 @@ export const plan: Plan = {
   train_rows: 179,
   heldout_rows: 20,
   effective_batch_size: 8,
-  resolved: { learning_rate: { value: 0.0003, origin: "model", reason: null } },
+  resolved: {
+    learning_rate: { value: 0.0003, origin: "model", reason: null, automatic: 0.0003 },
+    batch_size: { value: 8, origin: "model", reason: null, automatic: 8 },
+    dtype: { value: "bfloat16", origin: "planner", reason: "Native here.", automatic: "bfloat16" },
+    gradient_checkpointing: { value: false, origin: "planner", reason: null, automatic: false },
+    target_modules: { value: ["c_attn", "c_proj"], origin: "model", reason: null, automatic: ["c_attn", "c_proj"] },
+  },
   reasons: [],
   warnings: [],
-  alternatives: [],
+  objective: "balanced",
+  memory_method: "traced",
+  time_method: "table",
+  bound: { confidence: 0.95, samples: 43, factor: 1.2, own_samples: 2 },
+  cut_rows_share: 0.08,
+  cut_tokens_share: 0.0004,
+  reserved_bytes: null,
+  alternatives: [
+    {
+      kind: "runner_up",
+      changes: { batch_size: 4, gradient_accumulation_steps: 2 },
+      peak_bytes: 0.75 * 2 ** 30,
+      peak_bytes_upper: 0.9 * 2 ** 30,
+      seconds_p50: 160,
+      seconds_p90: 320,
+      verdict: "fits",
+      message: "Two halves make the same step.",
+    },
+  ],
 };
+
+export const ranked = (over: Partial<RecommendedModel>): RecommendedModel => ({
+  id: "gpt2",
+  name: "GPT-2 (124M)",
+  rank: 1,
+  recommended: false,
+  dominated: false,
+  dominated_by: null,
+  quality: 30,
+  quality_source: "A published table",
+  quality_rating: 2,
+  speed_rating: 5,
+  params: 124_439_808,
+  weights: "ready",
+  vram_required_gb: 2,
+  seconds_p50: 100,
+  seconds_p90: 200,
+  peak_bytes: 2 ** 30,
+  peak_bytes_upper: 1.2 * 2 ** 30,
+  verdict: "fits",
+  plan: { batch_size: 8, gradient_accumulation_steps: 1, max_length: 96, gradient_checkpointing: false, dtype: "bfloat16", quantization: "none" },
+  reason: "Quick and good enough.",
+  ...over,
+});
+
+export const recommendation = (models: RecommendedModel[]): Recommendation => ({
+  objective: "balanced",
+  device_name: "A processor",
+  memory_bytes: 8 * 2 ** 30,
+  dataset_id: "ds-1",
+  train_rows: 179,
+  models,
+});
 
 export const job = (over: Partial<Job> = {}): Job => ({
   job_id: "job-1",
@@ -115,6 +173,7 @@ const hardware: Hardware = {
   memory_available_bytes: 6 * 2 ** 30,
   disk_free_bytes: 2 ** 40,
   cpu_name: "A processor",
+  calibration: null,
 };
 const health: Health = { status: "ok", version: "0.1.0", python: "3.11", sqlite: "3.53", engine: null, language: "en" };
 
@@ -125,20 +184,24 @@ export interface Asked {
   language: string | null;
 }
 
-/** Answers GETs and POSTs from `answers` ("GET /api/jobs" -> body); everything else is the house's 404. Returns what was asked. */
+/** Answers from `answers` ("GET /api/jobs" -> body, or a function of the request's body); everything else is the house's 404. Returns what was asked. */
 export function serve(answers: Record<string, unknown>): Asked[] {
   const asked: Asked[] = [];
   const all: Record<string, unknown> = { "GET /api/health": health, "GET /api/hardware": hardware, ...answers };
   vi.stubGlobal("fetch", async (path: string, init: RequestInit = {}) => {
     const method = init.method ?? "GET";
     const key = `${method} ${path.split("?")[0]}`;
+    const body: unknown = typeof init.body === "string" ? JSON.parse(init.body) : undefined;
     asked.push({
       method,
       path,
-      body: typeof init.body === "string" ? JSON.parse(init.body) : undefined,
+      body,
       language: new Headers(init.headers).get("Accept-Language"),
     });
-    if (key in all) return Response.json(all[key]);
+    const answer = all[key];
+    if (answer instanceof Response) return answer.clone();
+    if (typeof answer === "function") return Response.json((answer as (body: unknown) => unknown)(body));
+    if (key in all) return Response.json(answer);
     return Response.json({ error: { code: "not_found", message: `Nothing at ${path}.`, hint: "Look elsewhere.", details: [] } }, { status: 404 });
   });
   // A stream that stays silent: what a job shows must come from its history alone.

@@ -2,8 +2,8 @@
 import { afterEach } from "vitest";
 import { cleanup, configure } from "@testing-library/react";
 
-// A page is fetched in parts; on a busy machine that takes longer than the default second.
-configure({ asyncUtilTimeout: 10_000 });
+// A page is fetched in parts; on a busy machine that takes far longer than the default second.
+configure({ asyncUtilTimeout: 40_000 });
 
 class Observer {
   observe(): void {}

@@ -54,7 +54,8 @@ export function createFormatter(language: Language): Formatter {
       if (seconds < 90) return `${Math.max(5, Math.round(seconds / 5) * 5)}${NBSP}s`;
       const minutes = Math.round(seconds / 60);
       if (minutes < 60) return `${minutes}${NBSP}min`;
-      if (minutes < 10 * 60) return hours(Math.round(minutes / 5) * 5);
+      const rounded = Math.round(minutes / 5) * 5;
+      if (minutes < 10 * 60 && rounded % 60 !== 0) return hours(rounded);
       const wholeHours = Math.round(minutes / 60);
       return wholeHours < 72 ? `${wholeHours}${NBSP}h` : `${number(Math.round(wholeHours / 24))}${NBSP}${DAY[language]}`;
     },

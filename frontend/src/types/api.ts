@@ -1,24 +1,6 @@
 /** Names for the server's types. Everything here rests on api.gen.ts, so a renamed field breaks the build, not a user. */
 import type { components } from "@/types/api.gen";
 
-export type {
-  Alternative,
-  Bound,
-  Calibration,
-  Hardware,
-  KnobKind,
-  Model,
-  Objective,
-  Plan,
-  PlannedJob,
-  PlanRecord,
-  Recommendation,
-  RecommendedModel,
-  ResolvedValue,
-  Verdict,
-} from "@/types/planner";
-import type { Plan } from "@/types/planner";
-
 type Schemas = components["schemas"];
 
 export type Dataset = Schemas["DatasetRead"];
@@ -27,10 +9,21 @@ export type RowPage = Schemas["RowPage"];
 export type ColumnMapping = Schemas["Mapping"];
 export type Problem = Schemas["ProblemRead"];
 export type Message = Schemas["Message"];
+export type Model = Schemas["ModelRead"];
+export type Plan = Schemas["PlanRead"];
+export type Alternative = Schemas["AlternativeRead"];
+export type ResolvedValue = Schemas["ResolvedRead"];
+export type Recommendation = Schemas["RecommendationRead"];
+export type RecommendedModel = Recommendation["models"][number];
+export type PlanRecord = Schemas["PlanRecordRead"];
+export type PlannedJob = Schemas["JobRecordRead"];
+export type Verdict = Plan["verdict"];
+export type Objective = Plan["objective"];
+export type Hardware = Schemas["HardwareRead"];
 export type MemoryParts = Schemas["MemoryParts"];
 export type Notice = Schemas["NoticeRead"];
 export type Job = Schemas["JobRead"];
-export type JobDetail = Omit<Schemas["JobDetail"], "plan"> & { plan: Plan };
+export type JobDetail = Schemas["JobDetail"];
 export type JobStatus = Schemas["JobStatus"];
 export type JobProgress = Schemas["Progress"];
 export type JobError = Schemas["ErrorRead"];

@@ -12,20 +12,22 @@ export function Calibration() {
   const { data } = useQuery(hardwareQuery);
   const calibrate = useCalibrate();
   const found = data?.calibration;
-  const rate = (value: number | undefined, label: string): Fact[] =>
-    value === undefined ? [] : [{ label, value: t.calibration.gflops(format.number(value)) }];
+  const rate = (value: number | null, label: string): Fact[] =>
+    value === null ? [] : [{ label, value: t.calibration.gflops(format.number(value)) }];
 
   return (
     <div>
       {found ? (
         <Facts
+          wide
           facts={[
             { label: t.calibration.measuredAt, value: format.dateTime(found.measured_at), hint: t.calibration.took(format.duration(found.seconds)) },
             ...rate(found.half_gflops, t.calibration.half),
             ...rate(found.full_gflops, t.calibration.full),
-            ...(found.bandwidth_gb === undefined
+            { label: t.calibration.bandwidth, value: t.calibration.gigabytes(format.number(found.bandwidth_gb, 1)) },
+            ...(found.step_factor === null
               ? []
-              : [{ label: t.calibration.bandwidth, value: t.calibration.gigabytes(format.number(found.bandwidth_gb, 1)) }]),
+              : [{ label: t.calibration.step, value: t.calibration.times(format.number(found.step_factor, 2)), hint: t.calibration.stepHint }]),
           ]}
         />
       ) : (

@@ -8,9 +8,9 @@ export interface Fact {
 }
 
 /** Labelled values in a grid that wraps. */
-export function Facts({ facts, large = false }: { facts: Fact[]; large?: boolean }) {
+export function Facts({ facts, large = false, wide = false }: { facts: Fact[]; large?: boolean; wide?: boolean }) {
   return (
-    <dl className={classes.facts} data-large={large || undefined}>
+    <dl className={classes.facts} data-large={large || undefined} data-wide={wide || undefined}>
       {facts.map(({ label, value, hint }) => (
         <div key={label}>
           <dt>{label}</dt>

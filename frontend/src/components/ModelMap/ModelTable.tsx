@@ -14,10 +14,11 @@ interface ModelTableProps {
 export function ModelTable({ models, chosen, onChoose }: ModelTableProps) {
   const { t, format } = useMessages();
   const nameOf = new Map(models.map(({ id, name }) => [id, name]));
-  const note = (model: RecommendedModel): string => {
-    if (model.recommended) return t.map.recommended;
-    return model.dominated ? t.map.dominatedBy(nameOf.get(model.dominated_by ?? "") ?? "") : "";
-  };
+  const note = (model: RecommendedModel): string =>
+    [
+      ...(model.rank === 1 && model.recommended ? [t.map.standings.first] : model.recommended ? [t.map.recommended] : []),
+      ...(model.dominated ? [t.map.dominatedBy(nameOf.get(model.dominated_by ?? "") ?? "")] : []),
+    ].join(". ");
   return (
     // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- a region that scrolls has to be reachable by keyboard
     <div className={classes.scroll} tabIndex={0} role="region" aria-label={t.map.table}>

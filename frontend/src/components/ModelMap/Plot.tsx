@@ -5,11 +5,14 @@ import classes from "./ModelMap.module.css";
 
 const STAR = "M0-5.2l1.5 3.2 3.5.4-2.6 2.4.7 3.5L0 2.6l-3.1 1.7.7-3.5L-5-1.6l3.5-.4Z";
 
-/** How a model is drawn. Form tells it as well as colour: hollow, full, starred. */
-export function standing(model: RecommendedModel): "recommended" | "frontier" | "dominated" | "too_big" {
-  if (model.verdict === "does_not_fit") return "too_big";
-  if (model.recommended) return "recommended";
-  return model.dominated ? "dominated" : "frontier";
+export const STANDINGS = ["first", "recommended", "dominated", "tight", "too_big"] as const;
+type Standing = (typeof STANDINGS)[number];
+
+/** How a model is drawn. Form tells it as well as colour: starred, full, hollow. */
+export function standing(model: RecommendedModel): Standing {
+  if (model.verdict !== "fits") return model.verdict === "tight" ? "tight" : "too_big";
+  if (model.dominated) return "dominated";
+  return model.rank === 1 ? "first" : "recommended";
 }
 
 interface PlotProps {
@@ -56,7 +59,7 @@ export function Plot({ models, spots, frame, chosen, pointed }: PlotProps) {
           <g key={model.id} transform={`translate(${x} ${y})`} className={classes.spot} data-standing={standing(model)}>
             {model.id === chosen && <circle className={classes.ring} r={radius + 4} />}
             <circle className={classes.circle} r={radius} />
-            {model.recommended && <path className={classes.star} d={STAR} />}
+            {standing(model) === "first" && <path className={classes.star} d={STAR} />}
           </g>
         ))}
       {spots.map(({ model, x, y, radius, name }) => {
@@ -71,7 +74,7 @@ export function Plot({ models, spots, frame, chosen, pointed }: PlotProps) {
               textAnchor={place.anchor}
               dominantBaseline="central"
               data-chosen={model.id === chosen || undefined}
-              data-quiet={standing(model) === "dominated" || standing(model) === "too_big" || undefined}
+              data-quiet={standing(model) === "recommended" || standing(model) === "first" ? undefined : true}
             >
               {model.name}
             </text>

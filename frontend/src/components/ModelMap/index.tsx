@@ -2,15 +2,15 @@ import { useElementSize } from "@mantine/hooks";
 import { useMemo, useState } from "react";
 import { FitBadge } from "@/components/FitBadge";
 import { useMessages } from "@/hooks/useMessages";
+import { showOption } from "@/lib/optionText";
 import type { Recommendation } from "@/types/api";
 import { placeModels, type Frame } from "./layout";
 import { ModelTable } from "./ModelTable";
-import { Plot, standing } from "./Plot";
+import { Plot, standing, STANDINGS } from "./Plot";
 import classes from "./ModelMap.module.css";
 
 const MARGINS = { left: 34, right: 14, top: 26, bottom: 38 };
 const UNMEASURED_WIDTH = 620;
-const STANDINGS = ["recommended", "frontier", "dominated", "too_big"] as const;
 
 interface ModelMapProps {
   recommendation: Recommendation;
@@ -29,7 +29,7 @@ export function ModelMap({ recommendation, chosen, onChoose }: ModelMapProps) {
     return { ...MARGINS, width: wide, height: Math.round(Math.min(380, Math.max(270, wide * 0.62))) };
   }, [width]);
   const spots = useMemo(() => placeModels(models, chosen, frame), [models, chosen, frame]);
-  const told = models.find(({ id }) => id === (pointed ?? chosen)) ?? models.find(({ recommended }) => recommended);
+  const told = models.find(({ id }) => id === (pointed ?? chosen)) ?? models[0];
   const present = STANDINGS.filter((kind) => models.some((model) => standing(model) === kind));
 
   return (
@@ -78,9 +78,17 @@ export function ModelMap({ recommendation, chosen, onChoose }: ModelMapProps) {
           <FitBadge verdict={told.verdict} />
           <span className="numbers">
             {t.plan.timeRange(format.estimate(told.seconds_p50), format.estimate(told.seconds_p90))} · {format.bytes(told.peak_bytes)} ·{" "}
-            {t.map.qualityValue(format.number(told.quality, 1))}
+            {t.map.qualityValue(format.number(told.quality, 1), told.quality_source)}
           </span>
-          <span className={classes.reason}>{told.reason}</span>
+          <span className={classes.reason}>
+            {told.reason}{" "}
+            {t.map.plan(
+              showOption(told.plan.quantization === "none" ? told.plan.dtype : told.plan.quantization, t, format.small),
+              `${told.plan.batch_size} × ${told.plan.gradient_accumulation_steps}`,
+              format.number(told.plan.max_length),
+              told.plan.gradient_checkpointing,
+            )}
+          </span>
         </p>
       )}
       <details className={classes.details}>

@@ -109,7 +109,7 @@ export function placeModels(models: readonly RecommendedModel[], chosen: string 
   }));
   const taken = spots.map(circleBox);
   const weight = ({ model }: Spot): number =>
-    (model.id === chosen ? 4 : 0) + (model.recommended ? 2 : 0) + (model.dominated ? 0 : 1);
+    (model.id === chosen ? 4 : 0) + (model.rank === 1 ? 2 : 0) + (model.recommended && !model.dominated ? 1 : 0);
   for (const spot of [...spots].sort((one, other) => weight(other) - weight(one))) {
     const long = spot.model.name.length * LETTER;
     const beside = spot.radius + 5;
@@ -135,4 +135,4 @@ export function placeModels(models: readonly RecommendedModel[], chosen: string 
 
 /** The best of each time: no model is both faster and better than one of these. */
 export const frontier = (spots: readonly Spot[]): Spot[] =>
-  spots.filter(({ model }) => !model.dominated && model.verdict !== "does_not_fit").sort((one, other) => one.x - other.x);
+  spots.filter(({ model }) => !model.dominated && model.verdict === "fits").sort((one, other) => one.x - other.x);

@@ -27,7 +27,9 @@ function Choice({ model, planned }: { model: Model; planned: RecommendedModel | 
     <span className={classes.choice}>
       <span className={classes.name}>
         {model.name}
-        {planned?.recommended && <span className={classes.mark}>{t.map.recommended}</span>}
+        {planned?.recommended && (
+          <span className={classes.mark}>{planned.rank === 1 ? t.map.standings.first : t.map.recommended}</span>
+        )}
       </span>
       <span className={classes.memory}>
         {planned

@@ -1,4 +1,4 @@
-import { SegmentedControl, Text } from "@mantine/core";
+import { Input, SegmentedControl, Text } from "@mantine/core";
 import { useMessages } from "@/hooks/useMessages";
 import type { Objective } from "@/types/api";
 
@@ -12,9 +12,9 @@ export function ObjectiveField({ value, onChange }: { value: Objective | undefin
   const shown = value ?? AUTOMATIC;
   return (
     <div>
-      <Text component="p" fw={500} mb={4} id="objective-label">
+      <Input.Label size="md" labelElement="div" mb={4} id="objective-label">
         {t.options.objective}
-      </Text>
+      </Input.Label>
       <SegmentedControl
         fullWidth
         aria-labelledby="objective-label"

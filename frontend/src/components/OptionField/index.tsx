@@ -25,7 +25,7 @@ export function OptionField({ name, text, onChange, resolved, refused }: OptionF
   const show = (value: unknown): string => showOption(value, t, format.small);
   const automatic = resolved?.automatic ?? (own ? undefined : resolved?.value);
   const known = automatic !== undefined && automatic !== null;
-  const origin = !own && resolved ? t.origins[resolved.origin] : undefined;
+  const origin = !own && resolved ? t.decidedBy[resolved.origin] : undefined;
   const kind = kindOf(name);
   const label = t.options[name];
   const shared = {
@@ -69,7 +69,7 @@ export function OptionField({ name, text, onChange, resolved, refused }: OptionF
       <div className={classes.below} data-testid={`origin-${name}`}>
         {own ? (
           <>
-            <span className={classes.yours}>{t.origins.user}</span>
+            <span className={classes.yours}>{t.decidedBy.user}</span>
             <button type="button" className={classes.back} onClick={() => onChange("")} aria-label={t.training.backTo(label)}>
               <Icon name="undo" size={14} />
               {known ? t.training.backToValue(show(automatic)) : t.training.reset}

@@ -42,13 +42,12 @@ function AlternativeLine({ alternative, plan, onApply }: AlternativeLineProps) {
 /** The second-best plan and what each knob would cost or bring; one click takes it over. */
 export function PlanAlternatives({ plan, onApply }: { plan: Plan; onApply: (changes: Record<string, unknown>) => void }) {
   const { t } = useMessages();
-  const known = plan.alternatives.filter((alternative) => typeof alternative === "object");
-  if (known.length === 0) return null;
+  if (plan.alternatives.length === 0) return null;
   return (
     <details className={classes.all} data-testid="alternatives" open={plan.verdict === "does_not_fit"}>
       <summary>{t.plan.alternatives}</summary>
       <ul className={classes.list}>
-        {known.map((alternative, index) => (
+        {plan.alternatives.map((alternative, index) => (
           <AlternativeLine key={index} alternative={alternative} plan={plan} onApply={onApply} />
         ))}
       </ul>

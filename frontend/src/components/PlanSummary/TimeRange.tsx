@@ -15,8 +15,7 @@ export function TimeRange({ plan }: { plan: Plan }) {
         <span style={{ width: `${(plan.seconds_p50 / plan.seconds_p90) * 100}%` }} />
       </span>
       <p className={classes.below}>
-        {t.plan.timeHint}
-        {plan.time_method && ` ${t.plan.timeMethods[plan.time_method]}`}
+        {t.plan.timeHint} {t.plan.timeMethods[plan.time_method]}
       </p>
     </div>
   );

@@ -30,11 +30,11 @@ export function PlanSummary({ plan, updating = false, children }: PlanSummaryPro
       hint: t.plan.rowsSplit(format.number(plan.train_rows), format.number(plan.heldout_rows)),
     },
   ];
-  if (plan.cut_rows_share) {
+  if (plan.cut_rows_share > 0) {
     facts.push({
       label: t.plan.cutRows,
       value: format.share(plan.cut_rows_share),
-      hint: t.plan.cutTokens(format.share(plan.cut_tokens_share ?? 0)),
+      hint: t.plan.cutTokens(format.share(plan.cut_tokens_share)),
     });
   }
   return (

@@ -6,21 +6,19 @@ import classes from "./PlannerRecord.module.css";
 /** A bar as long as this share of error fills its half. */
 const FULL_SHARE = 0.5;
 
-/** Planned beside measured, and how far the measurement lay from the plan. */
+/** Planned beside measured, and by which share of the measurement the plan was too high or too low. */
 function Pair({ planned, measured, show }: { planned: number; measured: number | null; show: (value: number) => string }) {
   const { t, format } = useMessages();
-  if (measured === null || planned <= 0) return <td>{show(planned)}</td>;
-  const off = measured / planned - 1;
+  if (!measured) return <td>{show(planned)}</td>;
+  const off = planned / measured - 1;
   const length = Math.min(1, Math.abs(off) / FULL_SHARE) * 50;
+  const share = format.share(Math.abs(off));
   return (
     <td>
       {t.record.pair(show(planned), show(measured))}
-      <span className={classes.off} data-over={off > 0 || undefined}>
-        {off > 0 ? "+" : off < 0 ? "−" : ""}
-        {format.share(Math.abs(off))}
-      </span>
+      <span className={classes.off}>{off > 0 ? t.record.tooHigh(share) : off < 0 ? t.record.tooLow(share) : t.record.exact}</span>
       <span className={classes.axis} aria-hidden="true">
-        <span style={{ width: `${length}%`, left: off > 0 ? "50%" : `${50 - length}%` }} data-over={off > 0 || undefined} />
+        <span style={{ width: `${length}%`, left: off > 0 ? "50%" : `${50 - length}%` }} data-low={off < 0 || undefined} />
       </span>
     </td>
   );

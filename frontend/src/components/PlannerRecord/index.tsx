@@ -20,6 +20,7 @@ export function PlannerRecord() {
   return (
     <div className={classes.record} data-testid="record">
       <Facts
+        wide
         facts={[
           { label: t.record.count, value: format.number(summary.count) },
           { label: t.record.memoryOff, value: percent(summary.peak_mean_abs_pct), hint: t.record.onAverage },

@@ -78,6 +78,9 @@ export const en = {
     half: "Products in 16 bits",
     full: "Products in 32 bits",
     bandwidth: "Memory traffic",
+    step: "A training step takes",
+    times: (factor: string) => `${factor} ×`,
+    stepHint: "of what the table of devices says",
     gflops: (count: string) => `${count} GFLOP/s`,
     gigabytes: (count: string) => `${count} GB/s`,
   },
@@ -95,6 +98,9 @@ export const en = {
     training: "Training",
     memory: "Memory, planned → measured",
     time: "Time, planned → measured",
+    tooHigh: (share: string) => `planned ${share} too high`,
+    tooLow: (share: string) => `planned ${share} too low`,
+    exact: "exactly as planned",
     pair: (planned: string, measured: string) => `${planned} → ${measured}`,
   },
   upload: {
@@ -227,16 +233,19 @@ export const en = {
     table: "Models as a table",
     time: "Time",
     quality: "Quality",
-    qualityValue: (value: string) => `quality ${value}`,
+    qualityValue: (value: string, source: string) => `quality ${value} (${source})`,
     size: "Larger circle: more memory",
     recommended: "Recommended",
     dominatedBy: (name: string) => (name ? `${name} is as fast and at least as good` : "Another one is as fast and at least as good"),
     standings: {
-      recommended: "Recommended",
-      frontier: "Best for its time",
+      first: "First choice",
+      recommended: "Recommended: best for its time",
       dominated: "Another is as fast and as good",
+      tight: "Tight",
       too_big: "Does not fit",
     },
+    plan: (precision: string, batch: string, length: string, recomputed: boolean) =>
+      `Plan: ${precision}, batch ${batch}, up to ${length} tokens${recomputed ? ", activations recomputed" : ""}.`,
     point: (name: string, time: string, quality: string, memory: string, standing: string) =>
       `${name}: about ${time}, quality ${quality}, ${memory}. ${standing}`,
   },
@@ -364,6 +373,14 @@ export const en = {
   origins: {
     user: "yours",
     preset: "preset",
+    model: "from the model",
+    planner: "from the planner",
+    default: "default",
+  },
+  /** Follows a value: "8, from the model". */
+  decidedBy: {
+    user: "yours",
+    preset: "from the preset",
     model: "from the model",
     planner: "from the planner",
     default: "default",

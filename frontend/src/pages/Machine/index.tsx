@@ -24,6 +24,7 @@ export function Machine() {
           {!data && !error && <Skeleton height={90} radius="md" aria-label={t.app.loading} />}
           {data && (
             <Facts
+              wide
               facts={[
                 ...data.devices.map((device) => ({
                   label: device.kind === "cuda" ? t.machine.gpu : t.machine.cpu,
