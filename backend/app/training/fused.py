@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.training.lora import LoraLayer
+from app.training.memory import release_mapped
 
 
 class SharedInput:
@@ -49,6 +50,7 @@ class SharedInput:
                 rows = self.matrix[start : start + size]
                 rows.copy_(linear.weight)
                 linear.weight = nn.Parameter(rows, requires_grad=False)
+            release_mapped(weights)
             self.bias = None
             if any(linear.bias is not None for linear in frozen):
                 self.bias = weights[0].new_zeros(self.outputs + self.rank)

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import mmap
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -51,6 +52,28 @@ def trim_heap() -> None:
     """Give the holes in the heap back to the system; glibc keeps them."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def release_mapped(tensors: Sequence[torch.Tensor]) -> None:
+    """Give back the pages of weights in a mapped safetensors file that were copied elsewhere.
+
+    Nothing is lost: who reads such a page again gets it from the file. Tensors in ordinary memory are left alone.
+    """
+    try:
+        lines = Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    except OSError:  # not Linux
+        return
+    mapped = [
+        tuple(int(end, 16) for end in line.split(maxsplit=1)[0].split("-"))
+        for line in lines
+        if line.endswith(".safetensors") and line.split(maxsplit=2)[1].endswith("p")
+    ]
+    advise = ctypes.CDLL(None).madvise
+    for tensor in tensors:
+        first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and any(low <= first and last <= high for low, high in mapped):
+            advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
 def settle(parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
