@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 import peft.tuners.lora.layer as lora_layer
 import torch
 import transformers
+from loading import AHEAD, LoadedTensor, list_tensors, replay_loading
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -147,8 +149,9 @@ def trace_row(row: dict[str, Any]) -> StockTrace:
     recorder = Recorder()
     with as_on("cuda", capability), bitsandbytes_lora():
         with torch.device("meta"):
-            model, params = _build(run, row["model_config"], recorder)
+            model, params, loaded = _build(run, row["model_config"], recorder)
             ids = torch.zeros(run["batch_size"], run["seq_len"], dtype=torch.long)
+        weights = len(recorder.stream.ids)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         _hold_adapter(recorder, trained, made_narrow=run["quantization"] == "none")
         optimizer = torch.optim.AdamW(trained, lr=1e-4, foreach=True)
@@ -167,12 +170,23 @@ def trace_row(row: dict[str, Any]) -> StockTrace:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 del output
-    adapter_params = sum(parameter.numel() for parameter in trained)
-    return _measure(recorder.stream, resident, params, adapter_params, time.perf_counter() - started)
+    stream = recorder.finish()
+    measured = [_replay(stream, weights, resident, loaded, ahead) for ahead in (AHEAD if loaded else (0,))]
+    return StockTrace(
+        **{name: round(fmean(one[name] for one in measured)) for name in measured[0]},
+        params=params,
+        adapter_params=sum(parameter.numel() for parameter in trained),
+        costs=_sum_costs(stream),
+        trace_seconds=time.perf_counter() - started,
+    )
 
 
-def _build(run: dict[str, Any], sizes: dict[str, Any], recorder: Recorder) -> tuple[Any, int]:
-    """Return the model with its adapter, frozen weights held by `recorder`, and the frozen model's parameter count."""
+def _build(run: dict[str, Any], sizes: dict[str, Any], recorder: Recorder) -> tuple[Any, int, list[LoadedTensor]]:
+    """Return the model with its adapter, the frozen model's parameter count, and the tensors of a 4-bit model.
+
+    The frozen weights are held by `recorder`.
+    """
+    loaded: list[LoadedTensor] = []
     dtype = DTYPES[run["precision"]]
     attention = "eager" if run["attn_impl"] == "eager" else "sdpa"
     model: Any = AutoModelForCausalLM.from_config(make_config(sizes), dtype=dtype, attn_implementation=attention)
@@ -184,6 +198,7 @@ def _build(run: dict[str, Any], sizes: dict[str, Any], recorder: Recorder) -> tu
         for parameter in model.parameters():  # peft.prepare_model_for_kbit_training
             if parameter.dtype in {torch.float16, torch.bfloat16}:
                 parameter.data = parameter.data.float()
+        loaded = list_tensors(model)
     recorder.begin("forward")
     recorder.hold(list_held(model), "weights")
     lora = LoraConfig(
@@ -195,7 +210,7 @@ def _build(run: dict[str, Any], sizes: dict[str, Any], recorder: Recorder) -> tu
         # The generator's state is no tensor on the device, and `meta` has none to keep.
         model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         model.enable_input_require_grads()
-    return model.train(), params
+    return model.train(), params, loaded
 
 
 def _hold_adapter(recorder: Recorder, trained: list[nn.Parameter], *, made_narrow: bool) -> None:
@@ -207,10 +222,17 @@ def _hold_adapter(recorder: Recorder, trained: list[nn.Parameter], *, made_narro
             recorder.give_back(narrow[index], 2 * parameter.numel())
 
 
-def _measure(stream: Stream, resident: int, params: int, adapter_params: int, seconds: float) -> StockTrace:
-    """Replay the allocator; peaks are those of the last step, as the rows were measured."""
+def _replay(stream: Stream, weights: int, resident: int, loaded: list[LoadedTensor], ahead: int) -> dict[str, int]:
+    """Replay the allocator; peaks are those of the last step, as the rows were measured.
+
+    The stream's first `weights` events take the frozen weights, its first `resident` all that exists before a step.
+    """
     allocator = CachingAllocator()
-    replay(allocator, stream.ids[:resident], stream.sizes[:resident])
+    if loaded:
+        replay_loading(allocator, loaded, ahead)
+    else:
+        replay(allocator, stream.ids[:weights], stream.sizes[:weights])
+    replay(allocator, stream.ids[weights:resident], stream.sizes[weights:resident])
     resident_bytes = allocator.allocated
     peaks: dict[str, int] = {}
     starts = [mark.start for mark in stream.marks] + [len(stream.ids)]
@@ -221,23 +243,18 @@ def _measure(stream: Stream, resident: int, params: int, adapter_params: int, se
         allocator.allocated_peak = allocator.allocated
         replay(allocator, stream.ids[position:end], stream.sizes[position:end])
         position = end
-        peaks[mark.phase] = allocator.allocated_peak
+        peaks[f"{mark.phase}_peak_bytes"] = allocator.allocated_peak
+    return {"resident_bytes": resident_bytes, "reserved_bytes": allocator.reserved_peak, **peaks}
+
+
+def _sum_costs(stream: Stream) -> Costs:
+    """Return the work of the last step."""
     total = Costs()
     for (_, step), costs in stream.costs.items():
         if step == STEPS - 1:
             for name, value in asdict(costs).items():
                 setattr(total, name, getattr(total, name) + value)
-    return StockTrace(
-        resident_bytes=resident_bytes,
-        forward_peak_bytes=peaks["forward"],
-        backward_peak_bytes=peaks["backward"],
-        optimizer_peak_bytes=peaks["optimizer"],
-        reserved_bytes=allocator.reserved_peak,
-        params=params,
-        adapter_params=adapter_params,
-        costs=total,
-        trace_seconds=seconds,
-    )
+    return total
 
 
 def find_capability(gpu_name: str) -> int:
