@@ -104,7 +104,7 @@ class Calibration(Frozen):
     """How far single rounds lie above their median: the 90th percentile of the ratio, 1.0 on a silent machine."""
     step_factor: float | None = None
     """Measured seconds of the steps over those that the table of devices predicts, geometric mean: for people to read.
-    Filled in by `planner.calibrated.complete` when the measurement is stored."""
+    (`planner.calibrated.complete`.)"""
 
     def counts_for(self, device: Device, driver_version: str | None) -> bool:
         """Return whether this measurement still describes `device` of this machine."""

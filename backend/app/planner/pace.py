@@ -44,6 +44,7 @@ class Sample:
 
     work: Work
     seconds: float
+    weight: float = 1.0
 
 
 def fit_pace(samples: Sequence[Sample], guess: Pace, *, trust: float) -> Pace:
@@ -68,7 +69,7 @@ def fit_pace(samples: Sequence[Sample], guess: Pace, *, trust: float) -> Pace:
                 continue
             shares = [part / total for part in parts]
             miss = math.log(total / sample.seconds)
-            weight = min(1.0, MISSED / max(abs(miss), 1e-12))
+            weight = sample.weight * min(1.0, MISSED / max(abs(miss), 1e-12))
             for i, share in enumerate(shares):
                 slope[i] += weight * share * miss
                 for j, other in enumerate(shares):

@@ -125,7 +125,7 @@ def estimate_seconds(
 
     `profiles` are traces of this model; the one of this run's variant counts, any other corrects the closed form.
     """
-    device = find_device_pace(rates, run, calibration)
+    device = find_device_pace(shape, run, rates, calibration)
     spread = device.spread if lengths.measured else SPREAD_GUESSED
     around = _estimate_around(shape, run, device)
     if train_rows <= 0 or not lengths.quantiles:

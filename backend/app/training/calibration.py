@@ -29,6 +29,8 @@ from app.contracts.job import Lora
 from app.contracts.options import Dtype
 from app.core.errors import NotFound
 from app.hardware.probe import probe
+from app.planner.calibrated import complete
+from app.planner.gpus import rate_device
 from app.planner.shapes import find_linears, shape_from_config
 from app.storage.job_dir import JobDir, utc_now
 
@@ -58,16 +60,16 @@ class Variant:
 
 
 # Llama: hidden, intermediate, heads, kv heads, head size; GPT-2: hidden, heads. Then layers and vocabulary.
-# `narrow`: mostly launches. `small`: the embedded model's width. `wide`: large products. `words`: mostly output head.
+# `older`: the blocks of GPT-2. `small`: the embedded model's width. `wide`: large products. `words`: mostly output head.
 MODELS: dict[DeviceKind, dict[str, tuple[int, ...]]] = {
     "cpu": {
-        "narrow": (256, 4, 3, 1024),
+        "older": (768, 12, 2, 1024),
         "small": (576, 1536, 9, 3, 64, 2, 2048),
         "wide": (1536, 4096, 24, 4, 64, 1, 2048),
         "words": (576, 1536, 9, 3, 64, 1, 32768),
     },
     "cuda": {
-        "narrow": (768, 12, 6, 2048),
+        "older": (1024, 16, 6, 2048),
         "small": (1024, 4096, 16, 8, 64, 4, 2048),
         "wide": (4096, 11008, 32, 8, 128, 2, 2048),
         "words": (2048, 5632, 32, 4, 64, 1, 65536),
@@ -75,8 +77,9 @@ MODELS: dict[DeviceKind, dict[str, tuple[int, ...]]] = {
 }
 VARIANTS: dict[DeviceKind, tuple[Variant, ...]] = {
     "cpu": (
-        Variant("narrow", 1, 64, full=False),
-        Variant("narrow", 2, 128, forward=True),
+        Variant("older", 1, 64, full=False),
+        Variant("older", 2, 128, forward=True),
+        Variant("older", 1, 384),
         Variant("small", 1, 64, full=False),
         Variant("small", 4, 64, forward=True),
         Variant("small", 1, 512),
@@ -87,8 +90,8 @@ VARIANTS: dict[DeviceKind, tuple[Variant, ...]] = {
         Variant("words", 1, 96, trained_share=1.0),
     ),
     "cuda": (
-        Variant("narrow", 1, 128),
-        Variant("narrow", 8, 512, forward=True),
+        Variant("older", 1, 128),
+        Variant("older", 8, 512, forward=True),
         Variant("small", 1, 256, full=False),
         Variant("small", 8, 512, forward=True),
         Variant("small", 2, 2048),
@@ -161,7 +164,7 @@ def measure(device_id: str, seconds: float = SECONDS) -> Calibration:
         spent = time.time() - psutil.Process().create_time()
         ratios = _take_turns(benches, place, until=time.perf_counter() + max(0.0, seconds - spent))
     rates = {dtype: statistics.median(rate.gflops for rate in products if rate.dtype == dtype) for dtype in dtypes}
-    return Calibration(
+    measured = Calibration(
         schema_version=SCHEMA,
         device_kind=device.kind,
         device_id=device.id,
@@ -185,6 +188,7 @@ def measure(device_id: str, seconds: float = SECONDS) -> Calibration:
         context_bytes=context,
         noise=statistics.quantiles(ratios, n=10)[-1],
     )
+    return complete(measured, rate_device(device))
 
 
 def choose_half(device: Device) -> Dtype | None:
@@ -380,7 +384,7 @@ def _measure_files(folder: Path, kind: DeviceKind, place: Any, dtype: Dtype) -> 
 
     seconds, sizes = [], []
     # The second and larger one is read without what the first had to import.
-    for name in ("narrow", "words"):
+    for name in ("older", "words"):
         model = AutoModelForCausalLM.from_config(make_config(MODELS[kind][name])).to(getattr(torch, dtype))
         target = folder / name
         model.save_pretrained(target)
