@@ -61,6 +61,7 @@ class TraceWorker:
         self._unread = b""
         self._idle_timer: threading.Timer | None = None
         self._used = 0.0
+        self._closed = False
 
     @property
     def log_name(self) -> str:
@@ -106,6 +107,7 @@ class TraceWorker:
 
     def close(self) -> None:
         """End the process, after the request that it works on."""
+        self._closed = True
         with self._lock:
             self._end()
 
@@ -152,6 +154,8 @@ class TraceWorker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self._end()
+        if self._closed:
+            raise TraceFailed("start", reason="closed")
         try:
             with self._log_file.open("ab") as output:
                 process = subprocess.Popen(

@@ -15,29 +15,32 @@ ROUNDS = 4
 
 
 def make_traced_plan(tracing: Tracing, request: PlanRequest, config: dict[str, Any] | None) -> Plan:
-    """Return the plan of a request, its chosen variant traced where that can be done, else with the reason why not."""
+    """Return the plan of a request, its chosen variant traced where that can be done, else with the reason why not.
+
+    The same variant with or without recomputation is traced as well: at once when it is known, else while nobody waits.
+    """
     if config is None or not tracing.enabled:
         return make_plan(request)
     profiles: dict[str, TraceProfile] = {}
     for _ in range(ROUNDS):
-        chosen = make_plan(replace(request, profiles=tuple(profiles.values())), explore=False)
-        wanted = {name_trace(variant): variant for variant in list_variants(request, chosen, config)}
-        missing = {name: variant for name, variant in wanted.items() if name not in profiles}
-        if not missing:
-            break
-        for name, variant in missing.items():
-            outcome = tracing.trace(variant)
-            if isinstance(outcome, Notice):
-                plan = make_plan(request)
-                return plan.model_copy(update={"reasons": [*plan.reasons, outcome]})
-            profiles[name] = outcome
+        plan = make_plan(replace(request, profiles=tuple(profiles.values())), explore=bool(profiles))
+        chosen = describe_variant(request, plan, config)
+        if name_trace(chosen) in profiles:
+            return plan
+        twin = chosen.model_copy(update={"checkpointing": not chosen.checkpointing})
+        outcome = tracing.trace(chosen)
+        if isinstance(outcome, Notice):
+            formulas = make_plan(request)
+            return formulas.model_copy(update={"reasons": [*formulas.reasons, outcome]})
+        profiles[name_trace(chosen)] = outcome
+        if (known := tracing.find(twin)) is not None:
+            profiles[name_trace(twin)] = known
+        else:
+            tracing.trace_later(twin)
     return make_plan(replace(request, profiles=tuple(profiles.values())))
 
 
-def list_variants(request: PlanRequest, plan: Plan, config: dict[str, Any]) -> list[TraceRequest]:
-    """Return what to trace for a plan: the variant that it chose, and the same with or without recomputation."""
+def describe_variant(request: PlanRequest, plan: Plan, config: dict[str, Any]) -> TraceRequest:
+    """Return what to trace for a plan: the variant that it chose, at the length of its longest row."""
     longest = request.lengths.longest or plan.resolved["max_length"].value
-    length = min(plan.resolved["max_length"].value, longest)
-    chosen = make_request(config, request.device, plan.resolved, length)
-    twin = chosen.model_copy(update={"checkpointing": not chosen.checkpointing})
-    return [chosen, twin]
+    return make_request(config, request.device, plan.resolved, min(plan.resolved["max_length"].value, longest))

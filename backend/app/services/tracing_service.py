@@ -17,6 +17,8 @@ from app.storage.planner_dir import PlannerDir
 log = logging.getLogger(__name__)
 
 MOST_REMEMBERED = 256
+CALM_SECONDS = 2.0
+"""What can wait is traced after so long without a plan."""
 FAILURE_SECONDS = 300.0
 """A step that could not be traced is not tried again for so long: plans follow each movement of a slider."""
 
@@ -30,6 +32,8 @@ class Tracing:
         self._enabled = enabled
         self._known: OrderedDict[str, TraceProfile] = OrderedDict()
         self._failed: dict[str, tuple[float, Notice]] = {}
+        self._later: dict[str, TraceRequest] = {}
+        self._later_timer: threading.Timer | None = None
         self._lock = threading.Lock()
         """Held while the worker is asked: whoever asks for the same meanwhile finds the answer remembered."""
 
@@ -53,6 +57,8 @@ class Tracing:
         name = name_trace(request)
         if (known := self.find(request)) is not None:
             return known
+        if self._later:
+            self._put_off()
         with self._lock:
             if (known := self._known.get(name)) is not None:
                 return known
@@ -67,6 +73,29 @@ class Tracing:
                 self._keep(name, outcome)
             return outcome
 
+    def trace_later(self, request: TraceRequest) -> None:
+        """Trace a variant when nobody has asked for anything for a moment, so that a later plan finds it."""
+        name = name_trace(request)
+        if name not in self._failed:
+            self._later[name] = request
+            self._put_off()
+
+    def _put_off(self) -> None:
+        if self._later_timer is not None:
+            self._later_timer.cancel()
+        self._later_timer = threading.Timer(CALM_SECONDS, self._trace_one_later)
+        self._later_timer.daemon = True
+        self._later_timer.start()
+
+    def _trace_one_later(self) -> None:
+        try:
+            _, request = self._later.popitem()
+        except KeyError:
+            return
+        self.trace(request)
+        if self._later:
+            self._put_off()
+
     def warm(self) -> None:
         """Start the worker, so that the next plan need not wait for torch."""
         if self._enabled:
@@ -78,6 +107,9 @@ class Tracing:
 
     def close(self) -> None:
         """End the worker."""
+        self._later.clear()
+        if self._later_timer is not None:
+            self._later_timer.cancel()
         self._worker.close()
 
     def _ask(self, request: TraceRequest) -> TraceProfile | Notice:

@@ -37,6 +37,7 @@ class Affinage:
         self.environment = {
             **kept,
             "AFFINAGE_DATA_DIR": str(data_dir),
+            "AFFINAGE_TRACE_PLANS": "false",
             "HF_HUB_OFFLINE": "1",
             "LC_ALL": "C.UTF-8",
             **environment,

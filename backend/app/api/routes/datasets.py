@@ -20,6 +20,7 @@ def create_dataset(
     request: Request, response: Response, studio: StudioDep, language: LanguageDep, upload: UploadDep
 ) -> DatasetRead:
     """Import a CSV, JSON or JSONL file: its shape is detected, each problem is named with its row."""
+    studio.tracing.warm()  # a plan for this data will be asked for next
     info = dataset_service.import_upload(studio, upload.path, filename=upload.filename, name=upload.name)
     response.headers["Location"] = request.app.url_path_for("get_dataset", dataset_id=info.dataset_id)
     return dataset_read(info, language)
@@ -28,6 +29,7 @@ def create_dataset(
 @router.post("/sample", status_code=201, responses=problems(507))
 def create_sample(studio: StudioDep, language: LanguageDep) -> DatasetRead:
     """Import the sample data set, or return it when it is there already: for a first run without a file of one's own."""
+    studio.tracing.warm()
     return dataset_read(dataset_service.import_sample(studio), language)
 
 

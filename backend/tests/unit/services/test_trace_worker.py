@@ -120,6 +120,8 @@ def test_an_idle_process_ends_and_comes_back(folder: Path) -> None:
     assert worker.ask(ProfileCall(request=make_request())).profile is not None
     worker.close()
     assert worker.pid is None
+    with pytest.raises(TraceFailed):
+        worker.ask(ProfileCall(request=make_request()))
 
 
 def test_a_command_that_cannot_be_started_is_a_failure(folder: Path) -> None:
@@ -165,3 +167,16 @@ def test_a_training_takes_the_memory_of_an_idle_worker(worker: TraceWorker, fold
     assert worker.pid is not None
     tracing.release()
     assert worker.pid is None
+
+
+def test_what_can_wait_is_traced_when_nobody_asks(worker: TraceWorker, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing_service, "CALM_SECONDS", 0.1)
+    tracing = open_tracing(folder, worker)
+    tracing.trace_later(make_request(rank=4))
+    tracing.trace_later(make_request(rank=16))
+    deadline = time.monotonic() + 20
+    while tracing.find(make_request(rank=4)) is None or tracing.find(make_request(rank=16)) is None:
+        assert time.monotonic() < deadline, "it was never traced"
+        time.sleep(0.02)
+    tracing.close()
+    assert asked(folder) == ["fine", "fine"]
