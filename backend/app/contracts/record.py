@@ -25,6 +25,8 @@ class JobRecord(Frozen):
     """Of what is measured: on a graphics card without the CUDA context, which the allocator does not count."""
     measured_peak_bytes: int
     """Resident peak of the process, or the peak of what the allocator had handed out on the card."""
+    measured_reserved_bytes: int | None = None
+    """What the allocator had taken of a graphics card at most, holes counted; None on the processor."""
     planned_seconds: float
     """P50."""
     planned_seconds_p90: float

@@ -31,6 +31,7 @@ def make_record(job_dir: JobDir) -> JobRecord | None:
         finished_at=events[-1].at,
         planned_peak_bytes=count_planned_bytes(job),
         measured_peak_bytes=report.peak_bytes,
+        measured_reserved_bytes=report.peak_reserved_bytes,
         planned_seconds=plan.seconds_p50,
         planned_seconds_p90=plan.seconds_p90,
         measured_seconds=measure_seconds(events),

@@ -2,7 +2,7 @@
 
 Split conformal prediction (Vovk et al. 2005; Angelopoulos and Bates, arXiv 2107.07511): of n past ratios measured /
 predicted the ceil((n + 1) * 0.95)-th smallest bounds the next one with at least 95 % confidence, whatever their
-distribution, if the next run is like the past ones. Runs count as alike when device class, 4 bits or not and the method of
+distribution, if the next run is like the past ones. Runs count as alike when device class, 4 bits or not and the kind of
 prediction are the same. With fewer than 19 no ratio is high enough for 95 %: then the largest plus 5 % is used, and the
 confidence that is stated is the one that n runs give, n / (n + 1).
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.contracts.hardware import DeviceKind
 from app.contracts.options import Quantization
@@ -32,28 +32,43 @@ ROUGH = Bound(factor=1.30)
 """For a model of unknown shape, planned from its stated memory."""
 
 
+Prediction = Literal["closed_form", "traced", "replayed"]
+"""Of the peak of live tensors by formula or by trace; or, on a card, of what the allocator takes for them."""
+
+
 class Group(NamedTuple):
     """Runs whose errors are alike."""
 
     device: DeviceKind
     quantization: Quantization
-    method: MemoryMethod
+    prediction: Prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """log(measured / predicted) of past peaks by group: what came with the program, and this machine's own."""
+    """log(measured / predicted) of past peaks by group: what came with the program, and this machine's own.
+
+    Measured is what must be there: resident memory on a processor, what the allocator has taken on a card. So on a card
+    the ratio to a prediction of live tensors counts the allocator's holes in.
+    """
 
     shipped: dict[Group, tuple[float, ...]] = field(default_factory=dict)
     own: dict[Group, tuple[float, ...]] = field(default_factory=dict)
 
-    def find_bound(self, device: DeviceKind, quantization: Quantization, method: MemoryMethod) -> Bound:
+    def find_bound(
+        self, device: DeviceKind, quantization: Quantization, method: MemoryMethod, *, replayed: bool = False
+    ) -> Bound:  # fmt: skip
         """Return the bound for a prediction of this kind. Enough runs of this machine outweigh all others."""
         if method == "rough":
             return ROUGH
-        group = Group(device, quantization, method)
+        group = Group(device, quantization, "replayed" if replayed else method)
         own, shipped = self.own.get(group, ()), self.shipped.get(group, ())
-        return calculate_bound(own if len(own) >= FEWEST else (*shipped, *own), own_samples=len(own))
+        bound = calculate_bound(own if len(own) >= FEWEST else (*shipped, *own), own_samples=len(own))
+        if bound.samples == 0 and method == "closed_form":
+            # The formula follows the trace: never a tighter bound than the trace has, and no confidence of its own.
+            traced = self.find_bound(device, quantization, "traced")
+            return bound.model_copy(update={"factor": max(bound.factor, traced.factor)})
+        return bound
 
 
 def calculate_bound(residuals: tuple[float, ...], own_samples: int = 0) -> Bound:
@@ -78,9 +93,10 @@ def add_records(residuals: Residuals, records: Iterable[JobRecord]) -> Residuals
     """Return `residuals` with the finished jobs of this machine as its own."""
     own: dict[Group, list[float]] = {}
     for record in records:
-        if record.planned_peak_bytes > 0 and record.measured_peak_bytes > 0:
+        measured = record.measured_reserved_bytes or record.measured_peak_bytes
+        if record.memory_method != "rough" and record.planned_peak_bytes > 0 and measured > 0:
             group = Group(record.device_kind, record.quantization, record.memory_method)
-            own.setdefault(group, []).append(math.log(record.measured_peak_bytes / record.planned_peak_bytes))
+            own.setdefault(group, []).append(math.log(measured / record.planned_peak_bytes))
     return Residuals(residuals.shipped, {group: tuple(values) for group, values in own.items()})
 
 
@@ -90,6 +106,6 @@ def read_shipped() -> Residuals:
     text = files("app.planner").joinpath("residuals.json").read_text("utf-8")
     shipped: dict[Group, tuple[float, ...]] = {}
     for group in json.loads(text)["groups"]:
-        key = Group(group["device"], group["quantization"], group["method"])
+        key = Group(group["device"], group["quantization"], group["prediction"])
         shipped[key] = shipped.get(key, ()) + tuple(group["log_ratios"])
     return Residuals(shipped)

@@ -31,8 +31,8 @@ LLAMA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 PHI_LAYERS = ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
 
 # VRAM, stars, batch size, learning rate and length of the first four: the owner's specification. batch_size x
-# gradient_accumulation_steps is 16 rows nearly everywhere, alpha twice the rank. VRAM of the others: this planner's peak
-# for the entry's own values, rounded up (tests/unit/catalogue holds it). Licences and gating: shared/research/planner.md.
+# gradient_accumulation_steps is 16 rows nearly everywhere, alpha twice the rank. VRAM of the others: at least this
+# planner's peak for the entry's own values; a plan for such a card fits with its bound (tests/unit/catalogue holds both). Licences and gating: shared/research/planner.md.
 MODEL_CONFIGS: dict[str, ModelConfig] = {
     "distilgpt2": ModelConfig(
         name="distilgpt2", display_name="DistilGPT-2 (82M)",
@@ -85,7 +85,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
     "mistralai/Mistral-7B-v0.3": ModelConfig(
         name="mistralai/Mistral-7B-v0.3", display_name="Mistral 7B (4-bit)",
         batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
-        target_modules=LLAMA_LAYERS, vram_required_gb=7.0, quality_rating=5, speed_rating=2,
+        target_modules=LLAMA_LAYERS, vram_required_gb=7.5, quality_rating=5, speed_rating=2,
         description="Excellent quality with the frozen weights in 4 bits: fits on an NVIDIA card of 8 GB.",
         description_fr="Excellente qualité, poids figés sur 4 bits : tient sur une carte NVIDIA de 8 Go.",
         licence="apache-2.0", quantization="nf4",
@@ -149,7 +149,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
     "Qwen/Qwen2.5-7B-Instruct": ModelConfig(
         name="Qwen/Qwen2.5-7B-Instruct", display_name="Qwen2.5 7B Instruct (4-bit)",
         batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
-        target_modules=LLAMA_LAYERS, vram_required_gb=8.0, quality_rating=5, speed_rating=2,
+        target_modules=LLAMA_LAYERS, vram_required_gb=9.0, quality_rating=5, speed_rating=2,
         description="Multilingual, excellent quality with the frozen weights in 4 bits.",
         description_fr="Multilingue, excellente qualité, poids figés sur 4 bits.",
         licence="apache-2.0", quantization="nf4",
@@ -181,7 +181,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
     "Qwen/Qwen3-8B": ModelConfig(
         name="Qwen/Qwen3-8B", display_name="Qwen3 8B (4-bit)",
         batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
-        target_modules=LLAMA_LAYERS, vram_required_gb=9.0, quality_rating=5, speed_rating=1,
+        target_modules=LLAMA_LAYERS, vram_required_gb=10.0, quality_rating=5, speed_rating=1,
         description="The best quality of this list, frozen weights in 4 bits, for cards of 10 to 12 GB.",
         description_fr="La meilleure qualité de cette liste, poids figés sur 4 bits, pour les cartes de 10 à 12 Go.",
         licence="apache-2.0", quantization="nf4",
@@ -205,7 +205,7 @@ MODEL_CONFIGS: dict[str, ModelConfig] = {
     "meta-llama/Llama-3.1-8B-Instruct": ModelConfig(
         name="meta-llama/Llama-3.1-8B-Instruct", display_name="Llama 3.1 8B Instruct (4-bit)",
         batch_size=1, max_length=512, lora_rank=16, lora_alpha=32, gradient_accumulation_steps=16, learning_rate=1e-4,
-        target_modules=LLAMA_LAYERS, vram_required_gb=9.0, quality_rating=5, speed_rating=1,
+        target_modules=LLAMA_LAYERS, vram_required_gb=9.5, quality_rating=5, speed_rating=1,
         description="Excellent multilingual quality, frozen weights in 4 bits.",
         description_fr="Excellente qualité multilingue, poids figés sur 4 bits.",
         licence="llama3.1", gated=True, quantization="nf4",

@@ -69,12 +69,27 @@ def test_finished_jobs_of_this_machine_join_the_shipped_runs_and_replace_them_wh
     assert many.find_bound("cuda", "nf4", "traced") == RULE
 
 
+def test_the_formula_never_gets_a_tighter_bound_than_the_trace_and_no_confidence_of_its_own() -> None:
+    residuals = Residuals({Group("cuda", "nf4", "traced"): (math.log(1.3),) * 20})
+    bound = residuals.find_bound("cuda", "nf4", "closed_form")
+    assert (bound.factor, bound.confidence, bound.extra_bytes) == (pytest.approx(1.3), None, RULE.extra_bytes)
+    assert residuals.find_bound("cuda", "none", "closed_form") == RULE
+
+
+def test_on_a_card_what_the_allocator_took_counts_and_a_rough_plan_teaches_nothing() -> None:
+    card = record(1_000_000).model_copy(update={"device_kind": "cuda", "measured_reserved_bytes": 1_200_000})
+    rough = record(3_000_000).model_copy(update={"memory_method": "rough"})
+    assert add_records(Residuals(), [card, rough]).own == {Group("cuda", "none", "closed_form"): (pytest.approx(math.log(1.2)),)}
+
+
 def test_records_without_a_measurement_count_for_nothing() -> None:
     assert add_records(Residuals(), [record(0), record(5, planned=0)]).own == {}
 
 
 def test_shipped_residuals_can_be_read_and_are_plausible() -> None:
-    for group, values in read_shipped().shipped.items():
+    shipped = read_shipped()
+    assert shipped.find_bound("cuda", "none", "traced", replayed=True).confidence == 0.95
+    for group, values in shipped.shipped.items():
         assert group.device in {"cuda", "cpu"}
         assert values
         assert all(abs(value) < 0.7 for value in values)
