@@ -88,6 +88,10 @@ test("a newcomer goes from a file to a tested model, and a reload or a second br
   await expect(page.getByRole("heading", { name: "Start the same again" })).toBeVisible();
   await expect(page.getByText(/curl .*start-finetuning/).first()).toBeVisible();
   await picture(page, "6-details");
+
+  await page.getByRole("link", { name: "Machine" }).first().click();
+  await expect(page.getByTestId("record").getByRole("row", { name: /cellar/ })).toContainText(/planned|as planned/);
+  await picture(page, "7-record");
 });
 
 test("a training can be cancelled, and the data set stays", async ({ page }) => {
@@ -109,7 +113,7 @@ test("the page speaks French to a French browser, remembers a choice, and so doe
   await expect(page.getByRole("heading", { name: "Configurer l’entraînement" })).toBeVisible();
   await expect(page.getByTestId("plan")).toContainText("pic attendu");
   await expect(page.getByTestId("model-facts")).toContainText(/réseau/);
-  await picture(page, "7-french-narrow-dark");
+  await picture(page, "8-french-narrow-dark");
   await page.getByRole("button", { name: "Menu" }).click();
   await page.getByRole("dialog").getByText("EN", { exact: true }).click();
   await expect(page.getByRole("heading", { name: "Configure training" })).toBeVisible();

@@ -3,23 +3,16 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { AxeResults } from "axe-core";
 import type { Page } from "@playwright/test";
-import { expect, HELPDESK, picture, test } from "./studio";
+import { addDataset, expect, picture, test } from "./studio";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
-const PAGES = ["/upload", "/training", "/dashboard", "/playground", "/models", "/nowhere"];
+const PAGES = ["/upload", "/training", "/dashboard", "/playground", "/models", "/machine", "/nowhere"];
 
 /** Contrast included, which only a real browser can measure. */
 async function violations(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
   const results = await page.evaluate(() => (window as unknown as { axe: { run: () => Promise<AxeResults> } }).axe.run());
   return results.violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 160)}`));
-}
-
-async function addDataset(studio: string): Promise<string> {
-  const form = new FormData();
-  form.append("file", new Blob([readFileSync(HELPDESK)]), "helpdesk.csv");
-  const answer = await fetch(`${studio}/api/datasets`, { method: "POST", body: form });
-  return ((await answer.json()) as { dataset_id: string }).dataset_id;
 }
 
 test("every page passes axe in light and dark, wide and narrow", async ({ browser, studio }) => {

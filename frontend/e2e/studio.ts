@@ -1,6 +1,6 @@
 /** A real server with a data folder of its own, and a page that must not report an error. */
 import { spawn, type ChildProcess } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -11,6 +11,9 @@ const FRONTEND = join(dirname(fileURLToPath(import.meta.url)), "..");
 const ROOT = join(FRONTEND, "..");
 const SCREENS = join(FRONTEND, "test-results", "screens");
 const START_MS = 60_000;
+
+/** Folders in here may be added as models of one's own. */
+export const MODEL_ROOT = mkdtempSync(join(tmpdir(), "affinage-models-"));
 
 export const HELPDESK = join(ROOT, "backend", "app", "assets", "helpdesk.csv");
 
@@ -55,7 +58,7 @@ export const test = base.extend<{ quiet: undefined }, { studio: string }>({
       let log = "";
       const server = spawn(command, ["serve", "--port", String(port)], {
         cwd: ROOT,
-        env: { ...process.env, AFFINAGE_DATA_DIR: data, HF_HUB_OFFLINE: "1" },
+        env: { ...process.env, AFFINAGE_DATA_DIR: data, AFFINAGE_MODEL_ROOTS: MODEL_ROOT, HF_HUB_OFFLINE: "1" },
       });
       server.stdout.on("data", (chunk: Buffer) => (log += chunk.toString()));
       server.stderr.on("data", (chunk: Buffer) => (log += chunk.toString()));
@@ -87,6 +90,14 @@ export const test = base.extend<{ quiet: undefined }, { studio: string }>({
     { auto: true },
   ],
 });
+
+/** Imports the sample as a data set and returns its id. */
+export async function addDataset(studio: string): Promise<string> {
+  const form = new FormData();
+  form.append("file", new Blob([readFileSync(HELPDESK)]), "helpdesk.csv");
+  const answer = await fetch(`${studio}/api/datasets`, { method: "POST", body: form });
+  return ((await answer.json()) as { dataset_id: string }).dataset_id;
+}
 
 /** Keeps a picture for the closing note, and checks that nothing sticks out to the side. */
 export async function picture(page: Page, name: string): Promise<void> {

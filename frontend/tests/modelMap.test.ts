@@ -1,7 +1,5 @@
 import { expect, test } from "vitest";
 import { placeModels, qualityTicks, timeTicks, type Frame } from "@/components/ModelMap/layout";
-import { difference } from "@/components/PlanAlternatives/difference";
-import { createFormatter } from "@/lib/format";
 import { readOption, writeOption } from "@/lib/optionText";
 import { ranked } from "./server";
 
@@ -57,11 +55,4 @@ test("every option's text reads back as its value", () => {
   expect(readOption("learning_rate", writeOption(0.0003))).toBe(0.0003);
   expect(readOption("dtype", writeOption(null))).toBeUndefined();
   expect(readOption("target_modules", " , ")).toBeUndefined();
-});
-
-test("a difference that does not matter is not shown, any other has its sign", () => {
-  const { bytes } = createFormatter("en");
-  expect(difference(1.01 * 2 ** 30, 2 ** 30, bytes).text).toBeUndefined();
-  expect(difference(3 * 2 ** 30, 2 ** 30, bytes)).toEqual({ text: "+2.0\u00a0GB", less: false });
-  expect(difference(2 ** 30, 3 * 2 ** 30, bytes)).toEqual({ text: "−2.0\u00a0GB", less: true });
 });

@@ -110,7 +110,7 @@ describe("plan", () => {
     await planned();
     await userEvent.click(screen.getByText("Other plans and their price"));
     const line = within(screen.getByTestId("alternatives"));
-    expect(line.getByText(/^−256.MB memory$/)).toBeDefined();
+    expect(line.getByText(/^768.MB$/)).toBeDefined();
     await userEvent.click(line.getByRole("button", { name: "Apply Batch size: 4, Gradient accumulation: 2" }));
     await waitFor(() =>
       expect(asked.findLast(({ path }) => path === "/api/plans")?.body).toMatchObject({ batch_size: 4, gradient_accumulation_steps: 2 }),

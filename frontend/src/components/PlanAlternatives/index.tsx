@@ -3,7 +3,6 @@ import { FitBadge } from "@/components/FitBadge";
 import { useMessages } from "@/hooks/useMessages";
 import { showOption } from "@/lib/optionText";
 import type { Alternative, Plan } from "@/types/api";
-import { difference } from "./difference";
 import classes from "./PlanAlternatives.module.css";
 
 interface AlternativeLineProps {
@@ -18,8 +17,6 @@ function AlternativeLine({ alternative, plan, onApply }: AlternativeLineProps) {
   const change = Object.entries(alternative.changes)
     .map(([name, value]) => t.common.labelled(labels[name] ?? name, showOption(value, t, format.small)))
     .join(", ");
-  const time = difference(alternative.seconds_p50, plan.seconds_p50, format.estimate);
-  const memory = difference(alternative.peak_bytes, plan.peak_bytes, format.bytes);
   return (
     <li className={classes.line} data-kind={alternative.kind}>
       <div className={classes.head}>
@@ -28,8 +25,10 @@ function AlternativeLine({ alternative, plan, onApply }: AlternativeLineProps) {
       </div>
       {alternative.kind === "runner_up" && <p className={classes.change}>{change}</p>}
       <p className={classes.price}>
-        <span data-better={time.less || undefined}>{time.text ? t.plan.timeChange(time.text) : t.plan.sameTime}</span>
-        <span data-better={memory.less || undefined}>{memory.text ? t.plan.memoryChange(memory.text) : t.plan.sameMemory}</span>
+        <span data-better={alternative.seconds_p50 < plan.seconds_p50 || undefined}>
+          {t.plan.timeRange(format.estimate(alternative.seconds_p50), format.estimate(alternative.seconds_p90))}
+        </span>
+        <span data-better={alternative.peak_bytes < plan.peak_bytes || undefined}>{format.bytes(alternative.peak_bytes)}</span>
       </p>
       {alternative.message && <p className={classes.reason}>{alternative.message}</p>}
       <Button size="compact-sm" variant="default" aria-label={t.plan.applyLabel(change)} onClick={() => onApply(alternative.changes)}>
