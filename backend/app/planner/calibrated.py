@@ -43,7 +43,7 @@ GPU_SHARES = Shares(
 leave-one-model-out 9.6 %. bench/planner/ground_truth.py prints the latter; a test repeats the fit."""
 CPU_SHARES = Shares(half=0.60, full=0.90, attention=0.3, elementwise=0.55, gemm=2.0, unpacked=1.0, launch_seconds=20e-6)
 """From one calibration of two cores with AVX-512 BF16 against the rates in planner/gpus.py."""
-TRUST = 0.3
+TRUST = 0.1
 """Samples' worth of the guess against the measured steps of a calibration."""
 OTHER_BLOCKS_WEIGHT = 0.3
 """Weight of measured steps whose blocks are of the other kind (GPT-2's against Llama's) than the model's."""
