@@ -105,6 +105,9 @@ def serve(settings: Settings) -> None:
         )
     except OSError as problem:
         raise Conflict("port", host=settings.host, port=settings.port, reason=problem.strerror) from None
+    # Connections inherit it. asyncio sets it itself only where the listener names its protocol; without, the head of an
+    # answer on a kept connection waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     os.umask(0o077)  # what this process and its trainers write is its owner's alone
     configure_logging(settings.data_dir / "logs" / "server.log", settings.log_level)
     app = create_app(settings)

@@ -33,6 +33,7 @@ class Tracing:
         self._known: OrderedDict[str, TraceProfile] = OrderedDict()
         self._failed: dict[str, tuple[float, Notice]] = {}
         self._later: dict[str, TraceRequest] = {}
+        self._asked_at = 0.0
         self._later_timer: threading.Timer | None = None
         self._lock = threading.Lock()
         """Held while the worker is asked: whoever asks for the same meanwhile finds the answer remembered."""
@@ -54,11 +55,15 @@ class Tracing:
 
     def trace(self, request: TraceRequest) -> TraceProfile | Notice:
         """Return the profile of one variant, traced now where it has to be; a notice where it cannot."""
-        name = name_trace(request)
         if (known := self.find(request)) is not None:
             return known
-        if self._later:
-            self._put_off()
+        self._asked_at = time.monotonic()
+        outcome = self._trace(request)
+        self._asked_at = time.monotonic()
+        return outcome
+
+    def _trace(self, request: TraceRequest) -> TraceProfile | Notice:
+        name = name_trace(request)
         with self._lock:
             if (known := self._known.get(name)) is not None:
                 return known
@@ -78,9 +83,9 @@ class Tracing:
         name = name_trace(request)
         if name not in self._failed:
             self._later[name] = request
-            self._put_off()
+            self._wait_for_calm()
 
-    def _put_off(self) -> None:
+    def _wait_for_calm(self) -> None:
         if self._later_timer is not None:
             self._later_timer.cancel()
         self._later_timer = threading.Timer(CALM_SECONDS, self._trace_one_later)
@@ -88,13 +93,16 @@ class Tracing:
         self._later_timer.start()
 
     def _trace_one_later(self) -> None:
+        if self._lock.locked() or time.monotonic() - self._asked_at < CALM_SECONDS:
+            self._wait_for_calm()
+            return
         try:
             _, request = self._later.popitem()
         except KeyError:
             return
-        self.trace(request)
+        self._trace(request)
         if self._later:
-            self._put_off()
+            self._wait_for_calm()
 
     def warm(self) -> None:
         """Start the worker, so that the next plan need not wait for torch."""
