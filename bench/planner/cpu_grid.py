@@ -238,7 +238,7 @@ def main() -> int:
         rows = [row for row in GRID if arguments.only in row.name]
         data = {row.name: import_rows(studio, row, folder) for row in rows}
         if any(row.name not in results.predicted for row in rows):
-            if not arguments.again or calibration_service.find_calibration(studio) is None:
+            if arguments.new or calibration_service.find_calibration(studio) is None:
                 calibration_service.calibrate(studio)
             results.machine = {"processor": studio.hardware().cpu_name, "cores": studio.hardware().devices[-1].cores}
             for row in rows:

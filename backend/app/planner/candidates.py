@@ -9,6 +9,7 @@ from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Res
 from app.planner.bound import raise_peak
 from app.planner.gpus import Rates, rate_device
 from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, estimate_memory
+from app.planner.prepared import LENGTH_STEP, count_prepared_bytes
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_adapter_params
@@ -118,19 +119,35 @@ class Estimator:
             checkpointing=knobs.checkpointing,
             compute_capability=(device.compute_capability or (0, 0))[0],
         )
-        together = replace(run, micro_batch=self._rows_at_once(run))
-        profile = find_profile(list(request.profiles), together) if request.profiles else None
-        parts = estimate_traced(profile, together) if profile else estimate_memory(self.shape, together)
+        profile = find_profile(list(request.profiles), run) if request.profiles else None
+        parts = max(
+            (
+                estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro)
+                for micro in self._list_largest(run)
+            ),
+            key=lambda parts: parts.total,
+        )
+        prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, request.train_rows, self._value("num_epochs"))
+        parts = parts.model_copy(update={"workspace": parts.workspace + prepared})
         method = self.method or ("traced" if profile else "closed_form")
         bound = request.residuals.find_bound(device.kind, knobs.quantization, method)
         return Candidate(knobs, run, parts, method, bound, raise_peak(parts.total, bound))
 
-    def _rows_at_once(self, run: RunShape) -> int:
-        """Return the rows that the engine really computes together: no more than there are, nor than it cuts at."""
-        rows = min(run.micro_batch, self.request.train_rows or run.micro_batch)
-        if run.device == "cpu":
-            rows = min(rows, max(1, CPU_TOKENS_PER_MICRO_BATCH // run.length))
-        return max(1, rows)
+    def _list_largest(self, run: RunShape) -> list[RunShape]:
+        """Return the micro-batches that can take the most memory: no more rows than there are, nor than the engine cuts at.
+
+        On the processor a few of the longest rows, or more of shorter ones that together fill the engine's limit of tokens.
+        """
+        rows = max(1, min(run.micro_batch, self.request.train_rows or run.micro_batch))
+        if run.device != "cpu":
+            return [replace(run, micro_batch=rows)]
+        few = min(rows, max(1, CPU_TOKENS_PER_MICRO_BATCH // run.length))
+        found = [replace(run, micro_batch=few)]
+        for more in range(few + 1, rows + 1):
+            length = CPU_TOKENS_PER_MICRO_BATCH // more // LENGTH_STEP * LENGTH_STEP
+            if length >= max(LENGTH_STEP, self.request.lengths.shortest) and length * more > found[-1].tokens:
+                found.append(replace(run, micro_batch=more, length=length))
+        return found
 
     def time(self, candidate: Candidate) -> RunTime:
         """Return how long the whole run takes with this variant."""

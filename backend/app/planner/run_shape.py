@@ -54,6 +54,11 @@ class RowLengths:
         """Tokens of the longest row, 0 without rows."""
         return self.quantiles[-1] if self.quantiles else 0
 
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest row, 0 without rows."""
+        return self.quantiles[0] if self.quantiles else 0
+
     def share_longer(self, length: int) -> float:
         """Return the share of rows with more than `length` tokens, 0..1, to 5 %."""
         return sum(1 for value in self.quantiles if value > length) / len(self.quantiles) if self.quantiles else 0.0

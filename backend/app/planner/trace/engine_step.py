@@ -15,6 +15,7 @@ from app.core.errors import Unsupported
 from app.planner.trace.kernels import Unpacking, as_on, find_heads, list_held, pack_linears
 from app.planner.trace.shapes import Runner
 from app.planner.trace.stream import AFTER, Recorder, Stream
+from app.training import attention
 from app.training.assembly import Trainable, add_gradient, assemble, build_unloaded, finish_gradient, update
 from app.training.batching import MicroBatch
 
@@ -113,6 +114,7 @@ class EngineStep:
         The optimizer's states exist from the start. `accumulated`: gradients of an earlier micro-batch exist as well.
         """
         recorder = Recorder(self._runner)
+        attention.forget_masks()
         self._unpacking.recorder = recorder
         recorder.begin("forward")
         recorder.hold(self._frozen, "weights")
@@ -142,7 +144,7 @@ class EngineStep:
                         number += 1
                     recorder.begin("optimizer", round_=number - 1)
                     finish_gradient(self.built.parameters, 1, 1.0)
-                    update(self.built.optimizer, 1e-4)
+                    update(self.built.optimizer, 1e-4, keep_gradients=self.request.device == "cpu")
         finally:
             for hook in hooks:
                 hook.remove()
@@ -210,6 +212,8 @@ class _WatchedHead:
     def summed(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of the wrapped head."""
         loss: Tensor = self._head.summed(ids, positions, targets)
+        if self._recorder.phase == "forward":
+            self._recorder.begin("loss")  # the model did not call its body, whose end would have told
         assert loss.grad_fn is not None
         loss.grad_fn.register_prehook(lambda _: self._recorder.begin("backward", AFTER))
         return loss

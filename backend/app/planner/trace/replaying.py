@@ -7,6 +7,7 @@ from app.contracts.plan import MemoryParts
 from app.contracts.trace import Replay, ReplayCall
 from app.planner.trace.cuda_allocator import CachingAllocator, replay
 from app.planner.trace.engine_step import MicroShape, follow_step
+from app.planner.trace.heap import Heap
 from app.planner.trace.stream import PURPOSES, Purpose, Stream
 
 STEPS = 2
@@ -38,22 +39,27 @@ def find_peak(stream: Stream) -> Peak:
 
 
 def replay_step(call: ReplayCall) -> Replay:
-    """Follow two steps of two micro-batches each and replay CUDA's allocator on them.
-
-    `reserved_bytes` means something for a card only; a processor has no such allocator.
-    """
+    """Follow two steps of two micro-batches each and replay the device's allocator on them: CUDA's, or a trainer's heap."""
     started = time.perf_counter()
     shape = MicroShape(call.batch, call.length, min(call.labels, call.batch * call.length))
     earlier = shape
     if call.earlier_length is not None:
         earlier = MicroShape(call.batch, call.earlier_length, min(call.labels, call.batch * call.earlier_length))
-    stream = follow_step(call.request, [earlier, shape], steps=STEPS)
-    allocator = CachingAllocator()
-    replay(allocator, stream.ids, stream.sizes)
+    on_card = call.request.device == "cuda"
+    # On a processor gradients exist from the start and stay (training/memory.py: settle).
+    stream = follow_step(call.request, [earlier, shape], steps=STEPS, accumulated=not on_card)
     peak = find_peak(stream)
+    if on_card:
+        allocator = CachingAllocator()
+        replay(allocator, stream.ids, stream.sizes)
+        allocated, reserved = allocator.allocated_peak, allocator.reserved_peak
+    else:
+        heap = Heap()
+        heap.replay(stream.ids, stream.sizes)
+        allocated, reserved = peak.live_bytes, heap.end_peak
     return Replay(
         parts=MemoryParts(**peak.parts, context=0),
-        allocated_bytes=allocator.allocated_peak,
-        reserved_bytes=allocator.reserved_peak,
+        allocated_bytes=allocated,
+        reserved_bytes=reserved,
         trace_seconds=time.perf_counter() - started,
     )
