@@ -27,6 +27,10 @@ MOST_DRAWN = 64
 """Rows of one step that are simulated; a larger step is scaled up."""
 LENGTH_STEP = 16
 """Micro-batches are padded to a multiple of this (training/batching.py)."""
+PROBE_SECONDS = 5.0
+"""Limit of the probe before the first step, on a processor (training/probe.py)."""
+PROBE_TOKENS = 64
+"""Tokens of the row from which it judges, computed twice."""
 TOKENS_READ_PER_SECOND = 200_000
 """Rows are written as text by the chat template and split into tokens before training."""
 
@@ -121,7 +125,7 @@ def estimate_seconds(
     shape: ModelShape, run: RunShape, rates: Rates, lengths: RowLengths, *, train_rows: int, heldout_rows: int, epochs: int,
     accumulation: int, max_length: int, calibration: Calibration | None = None, profiles: Sequence[TraceProfile] = (),
 ) -> RunTime:  # fmt: skip
-    """Return the time of a whole run: start, loading, every epoch, evaluations before and after each, saving.
+    """Return the time of a whole run: start, loading, probe, every epoch, evaluations before and after each, saving.
 
     `profiles` are traces of this model; the one of this run's variant counts, any other corrects the closed form.
     """
@@ -140,7 +144,11 @@ def estimate_seconds(
     evaluation = estimate_rows_seconds(forward_cost, run, lengths, heldout_rows, max_length)
     mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
     reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
-    p50 = around + reading + epochs * epoch + (epochs + 1) * evaluation
+    longest = split_rows(lengths.draw_step(min(rows_per_step, MOST_DRAWN), max_length), run, max_length)[0]
+    probe = step_cost.seconds(*longest, lengths.trained_share)
+    if run.device == "cpu":
+        probe = min(PROBE_SECONDS, probe + 2 * step_cost.seconds(1, PROBE_TOKENS, lengths.trained_share))
+    p50 = around + reading + probe + epochs * epoch + (epochs + 1) * evaluation
     return RunTime(p50, p50 * spread)
 
 

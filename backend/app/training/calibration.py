@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -44,6 +44,12 @@ TRAINED_SHARE = 0.5
 log = logging.getLogger("app.training.calibration")
 
 
+Size = Literal["small", "large"]
+"""Which set of models is timed: `large` keeps a card busy and takes 5 GB of it, `small` is for the rest."""
+LARGE_BYTES = 8 << 30
+"""Free memory of a card from which on the large set is used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """One micro-batch to time: a model of MODELS, its rows."""
@@ -61,22 +67,22 @@ class Variant:
 
 # Llama: hidden, intermediate, heads, kv heads, head size; GPT-2: hidden, heads. Then layers and vocabulary.
 # `older`: the blocks of GPT-2. `small`: the embedded model's width. `wide`: large products. `words`: mostly output head.
-MODELS: dict[DeviceKind, dict[str, tuple[int, ...]]] = {
-    "cpu": {
+MODELS: dict[Size, dict[str, tuple[int, ...]]] = {
+    "small": {
         "older": (768, 12, 2, 1024),
         "small": (576, 1536, 9, 3, 64, 2, 2048),
         "wide": (1536, 4096, 24, 4, 64, 1, 2048),
         "words": (576, 1536, 9, 3, 64, 1, 32768),
     },
-    "cuda": {
+    "large": {
         "older": (1024, 16, 6, 2048),
         "small": (1024, 4096, 16, 8, 64, 4, 2048),
         "wide": (4096, 11008, 32, 8, 128, 2, 2048),
         "words": (2048, 5632, 32, 4, 64, 1, 65536),
     },
 }
-VARIANTS: dict[DeviceKind, tuple[Variant, ...]] = {
-    "cpu": (
+VARIANTS: dict[Size, tuple[Variant, ...]] = {
+    "small": (
         Variant("older", 1, 64, full=False),
         Variant("older", 2, 128, forward=True),
         Variant("older", 1, 384),
@@ -89,7 +95,7 @@ VARIANTS: dict[DeviceKind, tuple[Variant, ...]] = {
         Variant("wide", 2, 96, forward=True),
         Variant("words", 1, 96, trained_share=1.0),
     ),
-    "cuda": (
+    "large": (
         Variant("older", 1, 128),
         Variant("older", 8, 512, forward=True),
         Variant("small", 1, 256, full=False),
@@ -152,13 +158,14 @@ def measure(device_id: str, seconds: float = SECONDS) -> Calibration:
     torch.manual_seed(0)
     place = find_device(device_id)
     context = _measure_context(place)
+    size: Size = "large" if device.kind == "cuda" and device.memory_free_bytes >= LARGE_BYTES else "small"
     half = choose_half(device)
     dtypes: list[Dtype] = [half, "float32"] if half else ["float32"]
     products = [rate for dtype in dtypes for rate in measure_products(place, device.kind, dtype)]
     bandwidth, launch = measure_bandwidth(place, device.kind), measure_launch(place)
     with tempfile.TemporaryDirectory(prefix="affinage-calibration-") as folder:
-        benches = _build(device.kind, place, dtypes, JobDir(Path(folder) / "job"))
-        load_rate, load_fixed, save_seconds = _measure_files(Path(folder), device.kind, place, half or "float32")
+        benches = _build(size, device.kind, place, dtypes, JobDir(Path(folder) / "job"))
+        load_rate, load_fixed, save_seconds = _measure_files(Path(folder), size, place, half or "float32")
         optimizer_rate = _measure_optimizer(benches, place)
         log.info("built and prepared after %.1f s", time.time() - psutil.Process().create_time())
         spent = time.time() - psutil.Process().create_time()
@@ -239,7 +246,7 @@ def _find_own_bytes(place: Any) -> int | None:
     return None
 
 
-def _build(kind: DeviceKind, place: Any, dtypes: list[Dtype], job_dir: JobDir) -> list[_Bench]:
+def _build(size: Size, kind: DeviceKind, place: Any, dtypes: list[Dtype], job_dir: JobDir) -> list[_Bench]:
     """Build every model once per precision; variants that differ in rows only share it."""
     from transformers.initialization import no_init_weights
 
@@ -249,12 +256,12 @@ def _build(kind: DeviceKind, place: Any, dtypes: list[Dtype], job_dir: JobDir) -
     built: dict[tuple[str, Dtype, bool], tuple[Any, Any, dict[str, Any], list[str]]] = {}
     benches = []
     for dtype in dtypes:
-        for variant in VARIANTS[kind]:
+        for variant in VARIANTS[size]:
             if not variant.full and dtype != dtypes[0]:
                 continue
             key = (variant.model, dtype, variant.checkpointing)
             if key not in built:
-                config = make_config(MODELS[kind][variant.model])
+                config = make_config(MODELS[size][variant.model])
                 with no_init_weights():
                     model = build_unloaded(config, device=place, kind=kind, dtype=dtype, checkpointing=variant.checkpointing)
                 _fill(model)
@@ -376,7 +383,7 @@ def _describe(bench: _Bench) -> MeasuredStep:
     )
 
 
-def _measure_files(folder: Path, kind: DeviceKind, place: Any, dtype: Dtype) -> tuple[float, float, float]:
+def _measure_files(folder: Path, size: Size, place: Any, dtype: Dtype) -> tuple[float, float, float]:
     """Return the bytes per second of loading a model, its fixed seconds, and the seconds of saving an adapter."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -388,7 +395,7 @@ def _measure_files(folder: Path, kind: DeviceKind, place: Any, dtype: Dtype) -> 
     seconds, sizes = [], []
     # The second and larger one is read without what the first had to import.
     for name in ("older", "words"):
-        model = AutoModelForCausalLM.from_config(make_config(MODELS[kind][name])).to(getattr(torch, dtype))
+        model = AutoModelForCausalLM.from_config(make_config(MODELS[size][name])).to(getattr(torch, dtype))
         target = folder / name
         model.save_pretrained(target)
         sizes.append(sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()))

@@ -13,13 +13,13 @@ from app.training.calibration import Variant, choose_half, measure
 @pytest.fixture(scope="module")
 def measured() -> Calibration:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(calibration.MODELS, "cpu", {"older": (128, 4, 2, 256), "words": (256, 640, 8, 2, 32, 2, 512)})
+        patch.setitem(calibration.MODELS, "small", {"older": (128, 4, 2, 256), "words": (256, 640, 8, 2, 32, 2, 512)})
         variants = (
             Variant("older", 2, 32),
             Variant("words", 2, 32, forward=True),
             Variant("words", 2, 32, checkpointing=True, full=False),
         )
-        patch.setitem(calibration.VARIANTS, "cpu", variants)
+        patch.setitem(calibration.VARIANTS, "small", variants)
         patch.setitem(measuring.COPY_BYTES, "cpu", 1 << 20)
         patch.setitem(measuring.PRODUCT_SIZES, "cpu", ((16, 32, 32), (32, 64, 64)))
         return measure("cpu", 0.0)

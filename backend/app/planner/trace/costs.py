@@ -38,9 +38,11 @@ _ATTENTION: dict[Any, tuple[int, int]] = {
     aten._scaled_dot_product_flash_attention.default: (0, 2),
     aten._scaled_dot_product_efficient_attention.default: (0, 2),
     aten._scaled_dot_product_flash_attention_for_cpu.default: (0, 2),
+    aten._scaled_dot_product_cudnn_attention.default: (0, 2),
     aten._scaled_dot_product_flash_attention_backward.default: (1, 5),
     aten._scaled_dot_product_efficient_attention_backward.default: (1, 5),
     aten._scaled_dot_product_flash_attention_for_cpu_backward.default: (1, 5),
+    aten._scaled_dot_product_cudnn_attention_backward.default: (1, 5),
 }
 """Operation -> place of the queries, matrix products of size (length x length x head size)."""
 _FREE = {

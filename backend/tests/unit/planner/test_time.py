@@ -1,6 +1,6 @@
 """How long runs take: the closed form, a calibration, a trace, and what surrounds the steps."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 
@@ -114,10 +114,21 @@ def test_a_card_has_no_limit_of_tokens() -> None:
     assert split_rows((512.0,) * 8, run, 512) == [(8, 512.0)]
 
 
-def test_twice_the_rows_take_twice_the_time_beyond_the_start() -> None:
+def test_each_further_step_takes_the_same_time() -> None:
     run = run_of(SMOL)
-    start, once, twice = (seconds(SMOL, run, train_rows=rows) for rows in (0, 64, 128))
-    assert twice - start == pytest.approx(2 * (once - start), rel=0.05)
+    few, more, most = (seconds(SMOL, run, train_rows=rows) for rows in (64, 128, 256))
+    assert most - more == pytest.approx(2 * (more - few), rel=1e-6)
+    assert more > 1.5 * (few - seconds(SMOL, run, train_rows=0))
+
+
+def test_the_probe_before_a_long_step_is_counted_up_to_its_limit_on_the_processor() -> None:
+    run, long = run_of(SMOL, micro_batch=1, length=8000), RowLengths((8000,) * 21, measured=True)
+    slow = calibration_of(Pace(*(50 * value for value in astuple(TRUE))), measured_at="slow")
+    device = find_device_pace(SMOL, run, rate_device(CPU), slow)
+    step = find_costs(SMOL, run, device)[0].seconds(1, 8000)
+    start, once = (seconds(SMOL, run, long, train_rows=rows, max_length=8000, calibration=slow) for rows in (0, 1))
+    assert step > 100
+    assert once - start - step == pytest.approx(5.0, rel=0.1)
 
 
 def test_evaluations_before_and_after_every_epoch_are_counted_and_cost_less_than_training() -> None:
@@ -195,8 +206,7 @@ def test_a_slower_card_takes_longer_and_4_bits_take_longer_than_16() -> None:
 def test_the_step_factor_compares_measured_steps_with_the_table() -> None:
     rates = rate_device(CPU)
     table = derive_pace(rates, CPU_SHARES)
-    slow = Pace(*(3 * value for value in (table.flops_half, table.flops_full, table.flops_attention, table.bytes_elementwise,
-                                          table.bytes_gemm, table.bytes_unpacked, table.launches)))  # fmt: skip
+    slow = Pace(*(3 * value for value in astuple(table)))
     assert complete(calibration_of(slow), rates).step_factor == pytest.approx(3.0, rel=1e-6)
 
 
