@@ -32,10 +32,9 @@ def print_plan(terminal: Terminal, plan: "PlanRead") -> None:
     memory = terminal.say("plan_memory", peak=format_bytes(plan.peak_bytes), available=format_bytes(plan.available_bytes))
     terminal.print(f"  {memory_bar(plan)}  {memory}  [{style}]{terminal.say('fit_' + plan.verdict)}[/]")
     terminal.print(f"  [dim]{parts_line(terminal, plan)}[/]")
-    terminal.print(f"  [dim]{bound_line(terminal, plan)}[/]")
-    terminal.print(
-        "  "
-        + terminal.say(
+    terminal.paragraph(f"[dim]{bound_line(terminal, plan)}[/]", indent=2)
+    terminal.paragraph(
+        terminal.say(
             "plan_time",
             likely=format_seconds(plan.seconds_p50),
             at_most=format_seconds(plan.seconds_p90),
@@ -43,15 +42,16 @@ def print_plan(terminal: Terminal, plan: "PlanRead") -> None:
             rows=plan.train_rows,
             heldout=plan.heldout_rows,
         )
-        + f" [dim]({terminal.say('time_' + plan.time_method)})[/]"
+        + f" [dim]({terminal.say('time_' + plan.time_method)})[/]",
+        indent=2,
     )
     terminal.print(values_table(terminal, plan.resolved))
     # The planner's reason for a value often stands among the reasons of the whole plan too.
     reasons = [reason.message for reason in plan.reasons] + [entry.reason for entry in plan.resolved.values() if entry.reason]
     for reason in dict.fromkeys(reasons):
-        terminal.print(f"  [cyan]i[/] [dim]{escape(reason)}[/]")
+        terminal.paragraph(f"[cyan]i[/] [dim]{escape(reason)}[/]", indent=2)
     for warning in plan.warnings:
-        terminal.print(f"  [yellow]![/] {escape(warning.message)} [dim]{escape(warning.hint)}[/]")
+        terminal.paragraph(f"[yellow]![/] {escape(warning.message)} [dim]{escape(warning.hint)}[/]", indent=2)
     if plan.alternatives:
         terminal.print(alternatives_table(terminal, plan.alternatives))
 

@@ -52,31 +52,34 @@ def print_ranking(terminal: Terminal, answer: "RecommendationRead", *, everythin
 
     on_a_card = answer.device_name.endswith(" GB") and answer.memory_bytes % (GIB // 2) == 0
     where = terminal.say("recommend_card") if on_a_card else answer.device_name
-    terminal.print(
+    terminal.paragraph(
         f"[bold]{escape(where)}[/]  [dim]{format_bytes(answer.memory_bytes)} · "
         f"{terminal.say('rows_counted' if answer.dataset_id else 'rows_assumed', rows=answer.train_rows)} · "
-        f"{terminal.say('objective_' + answer.objective)}[/]\n"
+        f"{terminal.say('objective_' + answer.objective)}[/]"
     )
+    terminal.print()
     shown = [model for model in answer.models if everything or model.recommended]
     if not shown:
         terminal.print(terminal.say("recommend_none"))
         return
     wide = terminal.console.width >= WIDE_COLUMNS
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    headings = ("place", "model", "quality", "time", "memory", *(("training",) if wide else ()), "fit")
+    headings = ["place", "model", "quality", "time", "memory", *(["training"] if wide else []), *(["fit"] if everything else [])]
     for heading in headings:
         right = heading in {"place", "quality", "time", "memory"}
         table.add_column(
             terminal.say(f"column_{heading}"), justify="right" if right else "left", no_wrap=heading != "model", overflow="fold"
         )
     for model in shown:
-        table.add_row(*list_cells(terminal, model, wide=wide), style="dim" if model.dominated or not model.recommended else None)
+        cells = list_cells(terminal, model, wide=wide)
+        table.add_row(*cells[: len(headings)], style="dim" if model.dominated or not model.recommended else None)
     terminal.console.print(table)
     best = shown[0]
-    terminal.print(f"\n[cyan]▸[/] {escape(best.name)}: {escape(best.reason)} [dim]({escape(best.quality_source)})[/]")
+    terminal.print()
+    terminal.paragraph(f"[cyan]▸[/] {escape(best.name)}: {escape(best.reason)} [dim]({escape(best.quality_source)})[/]")
     hidden = len(answer.models) - len(shown)
     if hidden:
-        terminal.print(f"  [dim]{terminal.say('recommend_hidden', count=hidden)}[/]")
+        terminal.paragraph(f"[dim]{terminal.say('recommend_hidden', count=hidden)}[/]", indent=2)
 
 
 def list_cells(terminal: Terminal, model: "RecommendedModel", *, wide: bool) -> list[str]:

@@ -55,6 +55,16 @@ class Terminal:
         if not self.as_json:
             self.console.print(text, style=style, soft_wrap=isinstance(text, str))
 
+    def paragraph(self, text: str, indent: int = 0) -> None:
+        """Print sentences for people: broken between words on a terminal, not at all in a file or a pipe."""
+        from rich.padding import Padding
+        from rich.text import Text
+
+        if not self.console.is_terminal:
+            self.print(" " * indent + text)
+        elif not self.as_json:
+            self.console.print(Padding(Text.from_markup(text), (0, 0, 0, indent), expand=False))
+
     def document(self, value: "BaseModel | dict[str, Any] | list[Any]") -> None:
         """Print the one JSON document of a command that was called with --json."""
         if self.as_json:

@@ -10,6 +10,8 @@ from app.planner.request import PlanRequest
 from app.planner.traced import name_trace
 from app.services.tracing_service import Tracing, make_request
 
+NOT_TRACED = "not_traced"
+"""Code of the notices that say that formulas answer instead."""
 ROUNDS = 4
 """A traced variant may need more than its formula said, so that another one is chosen; there are few to choose from."""
 
@@ -31,7 +33,8 @@ def make_traced_plan(tracing: Tracing, request: PlanRequest, config: dict[str, A
         outcome = tracing.trace(chosen)
         if isinstance(outcome, Notice):
             formulas = make_plan(request)
-            return formulas.model_copy(update={"reasons": [*formulas.reasons, outcome]})
+            told = [outcome] if outcome.code == NOT_TRACED else [outcome, Notice(key=f"{NOT_TRACED}.formulas")]
+            return formulas.model_copy(update={"reasons": [*formulas.reasons, *told]})
         profiles[name_trace(chosen)] = outcome
         if (known := tracing.find(twin)) is not None:
             profiles[name_trace(twin)] = known

@@ -1,0 +1,65 @@
+"""Plans that follow a real step in the real worker, as a server makes them: no weights, no formula for the family."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.core.settings import Settings
+from app.main import create_app
+from tests.api.conftest import ADDRESS, dataset_id
+
+GPT_NEOX = {
+    "model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"], "hidden_size": 64, "intermediate_size": 256,
+    "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 500, "max_position_embeddings": 256,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("traced") / "data", trace_plans=True)
+    with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as made:
+        yield made
+
+
+def data_dir(client: TestClient) -> Path:
+    found: Path = client.app.state.studio.settings.data_dir  # type: ignore[attr-defined]
+    return found
+
+
+def plan(client: TestClient, model: str, **options: Any) -> dict[str, Any]:
+    answer = client.post("/api/plans", json={"dataset_id": dataset_id(client), "model_name": model, **options})
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def add(client: TestClient, config: dict[str, Any], name: str) -> str:
+    folder = data_dir(client) / name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    assert client.post("/api/models", json={"model": str(folder)}).status_code == 201
+    return str(folder)
+
+
+def test_a_model_of_the_catalogue_is_traced_before_it_is_here(client: TestClient) -> None:
+    found = plan(client, "distilgpt2")
+    assert found["memory_method"] == "traced"
+    assert sum(found["parts"].values()) == found["peak_bytes"]
+    assert list((data_dir(client) / "planner" / "traces").glob("*.json"))
+
+
+def test_a_family_without_formulas_is_traced_from_its_config_alone(client: TestClient) -> None:
+    found = plan(client, add(client, GPT_NEOX, "neox"))
+    assert found["memory_method"] == "traced"
+    assert found["resolved"]["target_modules"]["value"] == ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
+
+
+def test_a_model_type_that_nobody_knows_is_planned_by_formula_with_the_reason(client: TestClient) -> None:
+    found = plan(client, add(client, GPT_NEOX | {"model_type": "of_my_own"}, "unknown"))
+    assert found["memory_method"] == "closed_form"
+    told = {reason["code"]: reason["message"] for reason in found["reasons"]}
+    assert "model_type" in told["unsupported"] and "formulas" in told["not_traced"]
