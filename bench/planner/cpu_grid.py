@@ -229,7 +229,7 @@ def main() -> int:
         arguments.file.unlink(missing_ok=True)
     results = Results(arguments.file)
     if arguments.again:
-        results.predicted.clear()
+        results.predicted = {name: value for name, value in results.predicted.items() if arguments.only not in name}
     studio = open_studio(Settings(data_dir=folder / "data", model_roots=str(folder / "models"), trace_plans=True))
     try:
         embedded = studio.models.embedded_folder

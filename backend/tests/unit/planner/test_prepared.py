@@ -9,6 +9,7 @@ import pytest
 from app.planner.prepared import KEPT_PRODUCTS, PRODUCT_BYTES, count_prepared_bytes, count_sizes
 from app.planner.run_shape import RowLengths, RunShape
 from app.training.batching import LENGTH_STEP, Row, split
+from tests.unit.planner.test_fit import device, plan
 
 RUN = RunShape("cpu", 8, 400, "bfloat16", "none", 1_000_000, 16, checkpointing=False)
 
@@ -57,3 +58,12 @@ def test_a_long_run_holds_what_is_kept_for_good_and_the_limit_once_more() -> Non
     longer = count_prepared_bytes(RUN, spread(60, 400), 1024, 200_000, 5)
     assert held == longer
     assert held > 2 * KEPT_PRODUCTS * PRODUCT_BYTES
+
+
+def test_mixed_rows_are_weighed_by_the_micro_batch_that_fills_the_token_limit() -> None:
+    """Rows of 400 tokens are computed two at a time (800 tokens); among rows of 200 to 400 there are fuller micro-batches."""
+    cpu = device(64, "cpu")
+    options = {"batch_size": 8, "gradient_accumulation_steps": 1, "max_length": 512, "dtype": "float32"}
+    long_only = plan("gpt2", cpu, RowLengths((400,) * 21, measured=True), **options)
+    mixed = plan("gpt2", cpu, spread(200, 400), **options)
+    assert mixed.parts.activations > 1.1 * long_only.parts.activations
