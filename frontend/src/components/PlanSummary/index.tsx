@@ -41,7 +41,12 @@ export function PlanSummary({ plan, updating = false, children }: PlanSummaryPro
     <div className={classes.plan} aria-busy={updating} data-testid="plan">
       <div className={classes.head}>
         <Pill tone={FIT_TONES[plan.verdict]}>{t.fitLong[plan.verdict]}</Pill>
-        {updating && <Loader size={14} aria-hidden="true" />}
+        {updating && (
+          <span className={classes.computing}>
+            <Loader size={14} aria-hidden="true" />
+            {t.plan.computing}
+          </span>
+        )}
       </div>
       <div>
         <p className={classes.figure}>

@@ -19,7 +19,10 @@ export function Models() {
   const [text, setText] = useState("");
   useDocumentTitle(t.models.title);
   const wanted = text.trim().toLowerCase();
-  const shown = models?.filter(({ name, id }) => `${name} ${id}`.toLowerCase().includes(wanted));
+  // One's own models first: they were added to be used.
+  const shown = models
+    ?.filter(({ name, id }) => `${name} ${id}`.toLowerCase().includes(wanted))
+    .sort((one, other) => Number(other.added) - Number(one.added));
 
   return (
     <>

@@ -1,3 +1,4 @@
+import { VisuallyHidden } from "@mantine/core";
 import { FitBadge } from "@/components/FitBadge";
 import { Icon } from "@/components/Icon";
 import { useMessages } from "@/hooks/useMessages";
@@ -9,7 +10,8 @@ export function PlanStrip({ plan }: { plan: Plan | undefined }) {
   const { t, format } = useMessages();
   if (!plan) return null;
   return (
-    <a className={classes.strip} href="#plan" aria-label={t.plan.title}>
+    <a className={classes.strip} href="#plan">
+      <VisuallyHidden>{t.plan.title}</VisuallyHidden>
       <FitBadge verdict={plan.verdict} />
       <span className="numbers">
         {t.common.of(format.bytes(plan.peak_bytes), format.bytes(plan.available_bytes))} · {format.estimate(plan.seconds_p50)}
