@@ -15,6 +15,7 @@ from pathlib import Path
 from app.api.page import page_folder
 from app.cli.finding import Finding
 from app.cli.terminal import Terminal
+from app.contracts.hardware import Hardware
 from app.core.errors import AffinageError
 from app.core.messages import localise
 from app.core.settings import Settings
@@ -23,6 +24,7 @@ from app.hardware.probe import probe
 from app.storage.db import sqlite_is_fixed, sqlite_module
 from app.storage.hub import hub_endpoint, list_files
 from app.storage.model_store import EMBEDDED_ID, ModelStore
+from app.storage.planner_dir import PlannerDir
 
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 2 * GIB
@@ -65,6 +67,7 @@ def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     else:
         reason, hint = localise(hardware.unused_reason, terminal.language)
         yield Finding("device", "warning", f"{detail}. {reason}", hint)
+    yield check_calibration(settings, hardware, terminal)
     yield check_embedded_model(settings, terminal)
     yield check_hub(terminal)
     yield check_page(terminal)
@@ -135,6 +138,16 @@ def check_sqlite(terminal: Terminal) -> Finding:
     fine = sqlite_is_fixed(tuple(module.sqlite_version_info))
     detail = f"{module.sqlite_version} ({module.__name__})"
     return Finding("sqlite", "ok" if fine else "warning", detail, "" if fine else terminal.say("doctor_sqlite_hint"))
+
+
+def check_calibration(settings: Settings, hardware: Hardware, terminal: Terminal) -> Finding:
+    """The speed of the best device was measured; nothing needs it, times are only better with it."""
+    measured = PlannerDir(settings.data_dir / "planner").read_calibrations().find(hardware.best, hardware.driver_version)
+    if measured is None:
+        return Finding("calibration", "ok", terminal.say("doctor_not_measured"), terminal.say("doctor_calibrate_hint"))
+    half, factor = measured.half_gflops or measured.full_gflops, measured.step_factor
+    shown = {"half": f"{half:.0f}", "factor": f"{factor:.2f}" if factor is not None else "–"}
+    return Finding("calibration", "ok", terminal.say("doctor_measured", date=measured.measured_at[:10], **shown))
 
 
 def check_embedded_model(settings: Settings, terminal: Terminal) -> Finding:

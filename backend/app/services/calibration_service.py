@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from app.contracts.calibration import Calibration
 from app.core.errors import AffinageError, Conflict
 from app.jobs.executors.environment import trainer_environment
+from app.planner.calibrated import complete
+from app.planner.gpus import rate_device
 from app.services.run_plan import get_device
 from app.services.studio import Studio
 from app.storage.repositories import Jobs
@@ -39,7 +41,7 @@ def calibrate(studio: Studio, device_id: str | None = None) -> Calibration:
         raise Conflict("calibrating")
     try:
         studio.release_device(device.id)
-        measured = _measure(studio, device.id)
+        measured = complete(_measure(studio, device.id), rate_device(device))
         studio.planner_dir.write_calibration(measured)
     finally:
         _one_at_a_time.release()

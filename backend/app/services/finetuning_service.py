@@ -32,7 +32,8 @@ PHI_LAYERS = ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
 
 # VRAM, stars, batch size, learning rate and length of the first four: the owner's specification. batch_size x
 # gradient_accumulation_steps is 16 rows nearly everywhere, alpha twice the rank. VRAM of the others: at least this
-# planner's peak for the entry's own values; a plan for such a card fits with its bound (tests/unit/catalogue holds both). Licences and gating: shared/research/planner.md.
+# planner's peak for the entry's own values; a plan for such a card fits with its bound (tests/unit/catalogue holds
+# both). Licences and gating: shared/research/planner.md.
 MODEL_CONFIGS: dict[str, ModelConfig] = {
     "distilgpt2": ModelConfig(
         name="distilgpt2", display_name="DistilGPT-2 (82M)",

@@ -1,12 +1,15 @@
 """What the planner says over HTTP: plans with their bound and alternatives, its record of errors, the machine's speed."""
 
+import sys
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from app.contracts.calibration import SCHEMA, Calibration, find_torch_version
 from app.contracts.record import JobRecord
 from app.core.settings import Settings
+from app.services import calibration_service
 from app.storage.planner_dir import PlannerDir
 from tests.api.conftest import FRENCH, check_error, dataset_id, upload
 
@@ -27,6 +30,16 @@ def record(job_id: str, planned: int, measured: int, seconds: float | None = 100
         quantization="none", gradient_checkpointing=False, memory_method="traced", time_method="calibrated",
         finished_at="2026-11-22T12:00:00.000Z", planned_peak_bytes=planned, measured_peak_bytes=measured,
         planned_seconds=110.0, planned_seconds_p90=150.0, measured_seconds=seconds,
+    )  # fmt: skip
+
+
+def make_calibration(device_id: str, device_name: str) -> Calibration:
+    return Calibration(
+        schema_version=SCHEMA, device_kind="cpu" if device_id == "cpu" else "cuda", device_id=device_id,
+        device_name=device_name, driver_version=None, torch_version=find_torch_version(), threads=2,
+        measured_at="2026-11-22T12:00:00.000Z", seconds=12.0, half_gflops=300.0, full_gflops=90.0, bandwidth_gb=6.0,
+        launch_seconds=5e-6, products=[], steps=[], start_seconds=5.0, load_bytes_per_second=1e9, load_fixed_seconds=0.3,
+        save_seconds=0.1, optimizer_bytes_per_second=1e9, context_bytes=None, noise=1.1,
     )  # fmt: skip
 
 
@@ -175,3 +188,24 @@ def test_senseless_questions_about_memory_are_refused(client: TestClient) -> Non
     for query in ("vram_gb=0", "vram_gb=-6", "vram_gb=much", "vram_gb=nan", "objective=cheap"):
         check_error(client.get(f"/api/models/recommended?{query}"), 422, "invalid")
     check_error(client.get("/api/models/recommended?dataset_id=ds-nothing", headers=FRENCH), 404, "not_found")
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(1)", "print('no answer')", "pass"])
+def test_a_measurement_that_fails_names_its_log_and_keeps_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(calibration_service, "COMMAND", (sys.executable, "-c", program))
+    error = check_error(client.post("/api/hardware/calibrate"), 500, "internal")
+    assert "calibration.log" in error["hint"]
+    assert client.get("/api/hardware").json()["calibration"] is None
+
+
+def test_a_kept_measurement_is_shown_until_the_engine_changes(client: TestClient, settings: Settings) -> None:
+    best = client.get("/api/hardware").json()["devices"][0]
+    kept = PlannerDir(settings.data_dir / "planner")
+    measured = make_calibration(device_id=best["id"], device_name=best["name"])
+    kept.write_calibration(measured)
+    shown = client.get("/api/hardware").json()["calibration"]
+    assert (shown["full_gflops"], shown["measured_at"]) == (90.0, "2026-11-22T12:00:00.000Z")
+    kept.write_calibration(measured.model_copy(update={"torch_version": "0.1"}))
+    assert client.get("/api/hardware").json()["calibration"] is None
