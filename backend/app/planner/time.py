@@ -19,14 +19,13 @@ from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
 from app.planner.gpus import Rates
 from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_weight_bytes
 from app.planner.pace import Pace
+from app.planner.prepared import LENGTH_STEP
 from app.planner.run_shape import RowLengths, RunShape
 from app.planner.traced import find_profile
 from app.planner.work import Terms, WorkTerms, count_forward_work, count_step_work, measure_terms, read_terms
 
 MOST_DRAWN = 64
 """Rows of one step that are simulated; a larger step is scaled up."""
-LENGTH_STEP = 16
-"""Micro-batches are padded to a multiple of this (training/batching.py)."""
 PROBE_SECONDS = 5.0
 """Limit of the probe before the first step, on a processor (training/probe.py)."""
 PROBE_TOKENS = 64
@@ -108,7 +107,6 @@ def split_rows(lengths: tuple[float, ...], run: RunShape, max_length: int) -> li
 
 
 def _pad(length: float, max_length: int) -> float:
-    # The expected length of many draws: on average padding adds half a step, none where all rows are cut.
     return float(min(max_length, math.ceil(length / LENGTH_STEP) * LENGTH_STEP))
 
 
