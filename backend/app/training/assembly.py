@@ -55,7 +55,7 @@ def prepare_frozen(model: nn.Module, *, checkpointing: bool) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if hasattr(module, "attention_dropout"):
+        if isinstance(getattr(module, "attention_dropout", None), float):
             setattr(module, "attention_dropout", 0.0)  # noqa: B010  a plain attribute, which nn.Module does not declare
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]

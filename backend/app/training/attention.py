@@ -36,6 +36,11 @@ def _mask(length: int, groups: int, dtype: torch.dtype, device: torch.device) ->
     return torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=device).triu_(1).repeat(groups, 1)
 
 
+def forget_masks() -> None:
+    """Drop the masks that are kept from call to call."""
+    _mask.cache_clear()
+
+
 class _Products(torch.autograd.Function):
     """softmax(scale * Q K^T + mask) V; query heads that share a key head are stacked along the length."""
 
@@ -83,10 +88,13 @@ def causal_attention(  # noqa: PLR0917  transformers' interface
     return out.transpose(1, 2).contiguous(), None
 
 
-def choose_attention(config: Any, device_type: str) -> str:
-    """Return the name of the attention to load a model with: ours on processors where it is exact, else PyTorch's."""
+def choose_attention(config: Any, device_type: str) -> str | None:
+    """Return the name of the attention to load a model with: ours on processors where it is exact, else None.
+
+    None lets transformers choose: PyTorch's fused attention, or the model's own where it has nothing else (Bloom, Gemma 2).
+    """
     sliding = bool(getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None))
     if device_type != "cpu" or sliding or config.model_type not in _PLAIN_CAUSAL:
-        return "sdpa"
+        return None
     AttentionInterface.register(NAME, causal_attention)
     return NAME

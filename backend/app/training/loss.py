@@ -121,6 +121,8 @@ def _head_is_plain(model: nn.Module) -> bool:
         model.train(training)
         for hook in hooks:
             hook.remove()
+    if "hidden" not in seen:
+        return False  # the model calls a part of its body, not the body itself (OPT)
     return logits is seen["output"] and _is_same(seen["input"], seen["hidden"])
 
 

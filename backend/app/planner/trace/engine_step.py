@@ -89,7 +89,6 @@ class EngineStep:
             compute_dtype = getattr(torch, request.dtype)
             heads = find_heads(model)
             self._unpacking = pack_linears(model, heads, compute_dtype, double_quant=request.double_quant)
-        self._frozen = list_held(model)
         lora = Lora(
             rank=request.rank,
             alpha=2 * request.rank,
@@ -101,6 +100,9 @@ class EngineStep:
             built = assemble(model, lora, kind=request.device)
         self.built = Trainable(built.model, built.parameters, built.head, _make_optimizer(built.parameters))
         self.adapter_params = sum(parameter.numel() for parameter in built.parameters)
+        # Asked for only now: what is put on a processor's model stacks some of its weights anew.
+        adapter = {id(parameter) for parameter in built.parameters}
+        self._frozen = [tensor for tensor in list_held(built.model) if id(tensor) not in adapter]
 
     @property
     def chunk_rows(self) -> int:

@@ -39,6 +39,8 @@ GRID_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 GRID_SHARES = (0.02, 0.1, 0.3, 0.6, 1.0)
 """Micro-batches and shares of labelled tokens for which a highest event is looked for."""
 GRID_LENGTHS = 12
+ROUND_LENGTH = 32
+"""CUDA's memory-efficient attention pads its statistics to so many tokens: between, nothing is affine."""
 LEAST_LENGTH = 32
 """Shortest length that is traced: below, sizes are ruled by what does not grow."""
 
@@ -94,10 +96,10 @@ def choose_shapes(request: TraceRequest, chunk_rows: int) -> list[MicroShape]:
 
     Several rows each: with a single one some copies fall away. Labels below and above what the loss takes at a time.
     """
-    low = max(LEAST_LENGTH, request.length_from)
-    step = max(1, min(16, (request.length_to - low) // 4))
-    # Lengths whose squares are far from a straight line; multiples of 8 where there is room, as kernels like them.
-    lengths = [low, low + step, low + 4 * step] if request.length_to > low else [low, low, low]
+    low = min(-(-max(LEAST_LENGTH, request.length_from) // ROUND_LENGTH) * ROUND_LENGTH, request.length_to)
+    step = min(ROUND_LENGTH, (request.length_to - low) // 4)
+    # Squares far from a straight line.
+    lengths = [low, low + step, low + 4 * step]
     chunk = chunk_rows or 64
     one, several = (chunk // 4, chunk, chunk // 2), (3 * chunk, 4 * chunk, 3 * chunk)
     shapes = []
@@ -188,7 +190,8 @@ def _solve(terms: Array, live: Array) -> Array:
     # The columns differ by many powers of ten: scaled, least squares loses no digits.
     scale = np.abs(terms).max(axis=0)
     solution = np.linalg.lstsq(terms / scale, flat, rcond=None)[0] / scale[:, None]
-    return solution.T.reshape(*live.shape[1:], terms.shape[1])
+    coefficients: Array = solution.T.reshape(*live.shape[1:], terms.shape[1])
+    return coefficients
 
 
 def _extend(few: Fits, more: Fits, further: int) -> Fits:
@@ -205,7 +208,8 @@ def _extend(few: Fits, more: Fits, further: int) -> Fits:
 def _highest(coefficients: Array) -> Array:
     """Return the event that is the highest at a typical shape (8 rows of 512 tokens, all labelled)."""
     index = int((coefficients.sum(axis=1) @ np.array(count_terms(8, 512, 8 * 512))).argmax())
-    return coefficients[[index]]
+    highest: Array = coefficients[[index]]
+    return highest
 
 
 def _keep_highest(events: Fits, request: TraceRequest, chunk_rows: int) -> list[Hump]:
