@@ -8,7 +8,7 @@ from app.contracts.options import Dtype, LongRows, Quantization
 from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Resolved
 from app.planner.bound import raise_peak
 from app.planner.gpus import Rates, rate_device
-from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, estimate_memory
+from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_probe_bytes, estimate_memory
 from app.planner.prepared import LENGTH_STEP, count_prepared_bytes
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RunShape
@@ -128,7 +128,8 @@ class Estimator:
             key=lambda parts: parts.total,
         )
         prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, request.train_rows, self._value("num_epochs"))
-        parts = parts.model_copy(update={"workspace": parts.workspace + prepared})
+        extra = prepared + count_probe_bytes(run)
+        parts = parts.model_copy(update={"workspace": parts.workspace + extra})
         method = self.method or ("traced" if profile else "closed_form")
         bound = request.residuals.find_bound(device.kind, knobs.quantization, method)
         return Candidate(knobs, run, parts, method, bound, raise_peak(parts.total, bound))

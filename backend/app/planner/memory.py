@@ -20,7 +20,7 @@ PRODUCT_ATTENTION_TOKENS = 512
 """On the processor rows up to this length attend by plain products and keep their weights (training/attention.py)."""
 CPU_TOKENS_PER_MICRO_BATCH = 1024
 """On the processor the engine cuts a micro-batch of several rows at so many tokens: more fall out of the caches."""
-CPU_HOLES = 1.10
+CPU_HOLES = 1.08
 """On the processor the heap reaches this much further than the tensors in it. Replays (planner/trace/heap.py) of Llama and
 GPT-2 steps, with and without recomputation, give 1.02 to 1.19 of activations and logits together, 1.07 where both are large."""
 CUDA_CONTEXT_BYTES = 400 * MIB
@@ -51,6 +51,14 @@ def count_weight_bytes(shape: ModelShape, run: RunShape) -> int:
         quantised = shape.layers * count_block_weights(shape)
         return round(NF4_BYTES * quantised) + run.element_bytes * max(0, shape.params - quantised)
     return run.element_bytes * shape.params
+
+
+def count_probe_bytes(run: RunShape) -> int:
+    """Return the copies of adapter and optimizer states that the probe before the start holds (training/probe.py).
+
+    They lie in a processor's memory beside the longest micro-batch; on a card's run they are not on the card.
+    """
+    return 12 * run.adapter_params if run.device == "cpu" else 0
 
 
 def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:

@@ -7,6 +7,7 @@ another library multiplies (MKL), which keeps nothing.
 
 import math
 
+from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH
 from app.planner.run_shape import RowLengths, RunShape
 
 KEPT_PRODUCTS = 256
@@ -21,6 +22,9 @@ LENGTH_STEP = 16
 SIZES_PER_LENGTH = 1.75
 """Different sizes for each different padded length when micro-batches hold several rows: the last one of a step holds fewer.
 From simulated runs: 2,000 rows of 60 to 400 tokens have 22 padded lengths and 45 different numbers of tokens."""
+
+FILLED_SHARE = 0.7
+"""Of the engine's limit of tokens, what micro-batches of mixed rows use: 48 rows of 60 to 400 tokens made 16 of them."""
 
 
 def count_sizes(lengths: RowLengths, micro_rows: int, max_length: int, micro_batches: float) -> float:
@@ -39,7 +43,7 @@ def count_prepared_bytes(run: RunShape, lengths: RowLengths, max_length: int, tr
     if run.device != "cpu" or run.dtype == "float32" or not lengths.quantiles:
         return 0
     mean = sum(min(value, max_length) for value in lengths.quantiles) / len(lengths.quantiles)
-    at_once = max(1.0, min(run.micro_batch, run.tokens / mean))
+    at_once = max(1.0, min(run.micro_batch, FILLED_SHARE * CPU_TOKENS_PER_MICRO_BATCH / mean))
     sizes = count_sizes(lengths, run.micro_batch, max_length, epochs * train_rows / at_once)
     # One more size for the probe before the start.
     products = round((sizes + 1) * PRODUCTS_PER_SIZE)
