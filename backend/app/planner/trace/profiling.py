@@ -244,7 +244,7 @@ def _fit_costs(few: list[Costs], shapes: list[MicroShape], more: list[Costs] | N
 
     def fit(work: list[Costs]) -> Array:
         values = np.array([[[getattr(costs, name) for name in names]] for costs in work])
-        solution = _solve(terms, values)[0]
+        solution: Array = _solve(terms, values)[0]
         # Larger tensors need no more kernels; more labels do, a few for each chunk.
         launches = names.index("launches")
         solution[launches] = 0.0
