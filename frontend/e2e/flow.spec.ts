@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
-import { expect, HELPDESK, picture, test } from "./studio";
+import { expect, HELPDESK, picture, PLAN_MS, test } from "./studio";
 
 /** Enough rows for a held-out part, few enough for two cores. */
 const ROWS = 60;
@@ -41,7 +41,7 @@ test("a newcomer goes from a file to a tested model, and a reload or a second br
   await expect(page).toHaveURL(/\/training\?dataset=/);
   await expect(page.getByRole("textbox", { name: "Epochs" })).toHaveValue("5");
   await expect(page.getByTestId("model-facts").getByRole("img", { name: /Quality: \d out of 5/ })).toBeVisible();
-  await expect(page.getByTestId("plan")).toContainText("expected peak");
+  await expect(page.getByTestId("plan")).toContainText("expected peak", { timeout: PLAN_MS });
   await picture(page, "2-training");
   await page.getByRole("textbox", { name: "Epochs" }).fill("2");
   await page.getByRole("button", { name: "Start Training" }).click();
@@ -111,7 +111,7 @@ test("the page speaks French to a French browser, remembers a choice, and so doe
   const page = await context.newPage();
   await page.goto("/training");
   await expect(page.getByRole("heading", { name: "Configurer l’entraînement" })).toBeVisible();
-  await expect(page.getByTestId("plan")).toContainText("pic attendu");
+  await expect(page.getByTestId("plan")).toContainText("pic attendu", { timeout: PLAN_MS });
   await expect(page.getByTestId("model-facts")).toContainText(/réseau/);
   await picture(page, "8-french-narrow-dark");
   await page.getByRole("button", { name: "Menu" }).click();

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { AxeResults } from "axe-core";
 import type { Page } from "@playwright/test";
-import { addDataset, expect, picture, test } from "./studio";
+import { addDataset, expect, picture, PLAN_MS, test } from "./studio";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
 const PAGES = ["/upload", "/training", "/dashboard", "/playground", "/models", "/machine", "/nowhere"];
@@ -24,6 +24,7 @@ test("every page passes axe in light and dark, wide and narrow", async ({ browse
       await page.goto(path);
       await expect(page.locator("main h1, main p").first()).toBeVisible();
       await expect(page.locator(".mantine-Skeleton-root")).toHaveCount(0);
+      if (path === "/training") await expect(page.getByTestId("plan")).toHaveAttribute("aria-busy", "false", { timeout: PLAN_MS });
       expect(await violations(page), `${path} ${colorScheme} ${width}`).toEqual([]);
       await picture(page, `page${path.replaceAll("/", "-").replace(id, "id")}-${colorScheme}-${width}`);
     }
@@ -43,7 +44,7 @@ test("a model that is too big warns and can be started all the same; numbers out
   await rate.fill("2e-4");
   // An adapter of this rank for a model of this size is beyond any machine that runs the tests.
   await page.getByRole("textbox", { name: "LoRA rank" }).fill("1024");
-  await expect(page.getByTestId("plan")).toContainText(/needs about \d+/);
+  await expect(page.getByTestId("plan")).toContainText(/needs about \d+/, { timeout: PLAN_MS });
   await expect(page.getByRole("button", { name: "Start Training" })).toBeEnabled();
 });
 

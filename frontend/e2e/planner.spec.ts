@@ -2,10 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
-import { addDataset, expect, MODEL_ROOT, picture, test } from "./studio";
-
-/** A plan for a model that was never traced waits for the tracing process to start; the machine may be busy. */
-const PLAN_MS = 120_000;
+import { addDataset, expect, MODEL_ROOT, picture, PLAN_MS, test } from "./studio";
 
 const TINY = {
   model_type: "llama",

@@ -91,6 +91,9 @@ export const test = base.extend<{ quiet: undefined }, { studio: string }>({
   ],
 });
 
+/** A plan for a model that was never traced waits for the tracing process to start; the machine may be busy. */
+export const PLAN_MS = 120_000;
+
 /** Imports the sample as a data set and returns its id. */
 export async function addDataset(studio: string): Promise<string> {
   const form = new FormData();
