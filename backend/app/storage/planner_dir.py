@@ -62,10 +62,10 @@ class PlannerDir:
         return list(found.values())
 
     def read_calibrations(self) -> Calibrations:
-        """Return what was measured; nothing when the file is missing or of another version."""
+        """Return what was measured; nothing when the file cannot be read or is of another version."""
         try:
             return Calibrations.model_validate_json(self.calibration_file.read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValidationError):
             return Calibrations()
 
     def write_calibration(self, new: Calibration) -> None:
