@@ -2,13 +2,15 @@
 
 Each row of a file (format of shared/data/t4_ground_truth: fitcheck-llm, MIT) is a real LoRA or QLoRA step on a card.
 Its step is traced with the stack that it ran on (stock.py); nothing is fitted for memory. The time of a step and the
-bound on reserved memory are learned from other models' rows only: those of the files, and those in known_rows.json.
-`--write-known` writes that file anew.
+bound on reserved memory are learned from other models' rows only: those of the files, and those of KNOWN_ROWS where that
+folder exists. What our tracer says of the latter is kept in traced_rows.json, so that they need not be traced again;
+`--write-traced` writes it anew. The measurements themselves stay where they are.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -26,7 +28,8 @@ from app.planner.gpus import find_rates
 from app.planner.pace import Pace, Sample, fit_pace
 from app.planner.traced import Work
 
-KNOWN = Path(__file__).with_name("known_rows.json")
+TRACED = Path(__file__).with_name("traced_rows.json")
+KNOWN_ROWS = Path(__file__).parents[3] / "shared" / "data" / "t4_ground_truth"
 MIB = 1 << 20
 GUESS = Shares(half=0.5, full=0.7, attention=1.0, elementwise=0.75, gemm=0.75, unpacked=0.75, launch_seconds=10e-6)
 """What a kernel library usually reaches of a card's peaks; not fitted to any row. Where the fit to other models begins."""
@@ -92,7 +95,7 @@ def read_groups(files: Iterable[Path]) -> list[list[dict[str, Any]]]:
     """Return the files' rows, repeats together. Only rows that hold a measurement count."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for file in files:
-        for row in json.loads(file.read_text("utf-8"))["runs"]:
+        for row in json.loads(file.read_text("utf-8")).get("runs", ()):
             if row.get("measured") and row.get("model_config"):
                 groups.setdefault(_identify(row), []).append(row)
     return list(groups.values())
@@ -103,14 +106,34 @@ def _identify(row: dict[str, Any]) -> str:
     return json.dumps([row["model_config"], run], sort_keys=True)
 
 
-def trace_group(group: list[dict[str, Any]]) -> Row:
+@dataclass(frozen=True)
+class Traced:
+    """What the tracer says of one configuration."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    params_exact: bool
+    work: tuple[float, ...]
+
+
+def trace_group(group: list[dict[str, Any]]) -> Traced:
     """Trace one configuration (in a process of the pool)."""
     import torch
     from stock import trace_row
 
     torch.set_num_threads(1)
+    traced = trace_row(group[0])
+    return Traced(
+        allocated_bytes=traced.allocated_bytes,
+        reserved_bytes=traced.reserved_bytes,
+        params_exact=traced.params == group[0]["model_config"]["num_params"],
+        work=tuple(asdict(traced.costs).values()),
+    )
+
+
+def join(group: list[dict[str, Any]], traced: Traced) -> Row:
+    """Put what was measured beside what was traced."""
     first, run = group[0], group[0]["run"]
-    traced = trace_row(first)
     mean = {
         name: statistics.fmean(row["measured"][name] for row in group)
         for name in ("peak_allocated_mib", "peak_reserved_mib", "step_seconds")
@@ -132,23 +155,27 @@ def trace_group(group: list[dict[str, Any]]) -> Row:
         repeats=len(group),
         predicted_allocated_bytes=traced.allocated_bytes,
         predicted_reserved_bytes=traced.reserved_bytes,
-        params_exact=traced.params == first["model_config"]["num_params"],
-        work=tuple(asdict(traced.costs).values()),
+        params_exact=traced.params_exact,
+        work=traced.work,
     )
 
 
+def _fingerprint(group: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(_identify(group[0]).encode()).hexdigest()[:16]
+
+
 def read_known() -> list[Row]:
-    """Return the rows that were traced before."""
-    if not KNOWN.is_file():
-        return []
-    return [Row(**{**row, "work": tuple(row["work"])}) for row in json.loads(KNOWN.read_text("utf-8"))["rows"]]
+    """Return the rows of KNOWN_ROWS that were traced before."""
+    traces = json.loads(TRACED.read_text("utf-8")) if TRACED.is_file() else {}
+    traced = {name: Traced(**{**values, "work": tuple(values["work"])}) for name, values in traces.items()}
+    groups = read_groups(sorted(KNOWN_ROWS.glob("*.json")))
+    return [join(group, traced[_fingerprint(group)]) for group in groups if _fingerprint(group) in traced]
 
 
-def write_known(rows: list[Row], files: list[Path]) -> None:
-    """Keep the rows, for files that are judged later."""
-    origin = "fitcheck-llm 0.3.1 (MIT), " + ", ".join(file.name for file in files)
-    content = {"origin": origin, "rows": [asdict(row) for row in rows]}
-    KNOWN.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+def write_traced(groups: list[list[dict[str, Any]]], traced: list[Traced]) -> None:
+    """Keep what the tracer said, for files that are judged later."""
+    content = {_fingerprint(group): asdict(found) for group, found in zip(groups, traced, strict=True)}
+    TRACED.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
 def judge(row: Row, rows: list[Row]) -> Judged:
@@ -212,13 +239,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Trace measured LoRA steps and compare.")
     parser.add_argument("files", nargs="+", type=Path, help="files in the format of shared/data/t4_ground_truth")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--write-known", action="store_true", help=f"keep the traced rows in {KNOWN.name}")
+    parser.add_argument("--write-traced", action="store_true", help=f"keep the traces in {TRACED.name}")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="processes that trace")
     arguments = parser.parse_args()
+    groups = read_groups(arguments.files)
+    if not groups:
+        parser.error("no row of these files holds a measurement and a model_config")
     with ProcessPoolExecutor(arguments.jobs) as pool:
-        rows = list(pool.map(trace_group, read_groups(arguments.files)))
-    if arguments.write_known:
-        write_known(rows, arguments.files)
+        traced = list(pool.map(trace_group, groups))
+    if arguments.write_traced:
+        write_traced(groups, traced)
+    rows = [join(group, found) for group, found in zip(groups, traced, strict=True)]
     union = {row.key: row for row in [*read_known(), *rows]}
     judged = [judge(row, list(union.values())) for row in rows]
     summary = summarise(judged)

@@ -1,6 +1,6 @@
 """`.venv/bin/python bench/planner/ship_residuals.py [--grid FILE]`: measured over predicted peaks, for the planner's bound.
 
-Cards: the rows of known_rows.json (ground_truth.py wrote them), what the allocator had taken over what the replay of it
+Cards: the measured rows of shared/data that ground_truth.py traced, what the allocator had taken over what the replay of it
 says (`replayed`, all rows), and over the traced live tensors (`traced`; only rows whose attention keeps no score matrix,
 as ours). These ran on the stock stack, traced by the same tracer: our own engine was never measured on a card.
 Processor: each job of cpu_grid.py's results, the largest of its runs. Writes backend/app/planner/residuals.json.
@@ -13,24 +13,24 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from ground_truth import Row, read_known
+
 HERE = Path(__file__).parent
-KNOWN = HERE / "known_rows.json"
 SHIPPED = HERE.parents[1] / "backend" / "app" / "planner" / "residuals.json"
 
 Groups = dict[tuple[str, str, str, str], list[float]]
 """(device, quantization, prediction, source) -> log ratios."""
 
 
-def read_cards(known: Path) -> Groups:
+def measure_cards(rows: list[Row]) -> Groups:
     """Return the residuals of the measured cards."""
-    content = json.loads(known.read_text("utf-8"))
     groups: Groups = defaultdict(list)
-    for row in content["rows"]:
-        source = f"{row['gpu']}, stock transformers and PEFT; {content['origin']}"
-        measured = row["reserved_bytes"]
-        groups["cuda", row["quantization"], "replayed", source].append(math.log(measured / row["predicted_reserved_bytes"]))
-        if row["kernel"] != "eager":
-            groups["cuda", row["quantization"], "traced", source].append(math.log(measured / row["predicted_allocated_bytes"]))
+    for row in rows:
+        source = f"{row.gpu}, stock transformers and PEFT; rows of fitcheck-llm 0.3.1 (MIT)"
+        groups["cuda", row.quantization, "replayed", source].append(row.log_reserved)
+        if row.kernel != "eager":
+            ratio = row.reserved_bytes / row.predicted_allocated_bytes
+            groups["cuda", row.quantization, "traced", source].append(math.log(ratio))
     return groups
 
 
@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="results of cpu_grid.py; without it those shipped now are kept")
     arguments = parser.parse_args()
     entries = []
-    groups = read_cards(KNOWN)
+    rows = read_known()
+    if not rows:
+        parser.error("the measured rows (shared/data/t4_ground_truth) are not here")
+    groups = measure_cards(rows)
     if arguments.grid:
         groups |= read_grid(arguments.grid)
     else:

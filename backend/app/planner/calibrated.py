@@ -39,7 +39,7 @@ class Shares:
 GPU_SHARES = Shares(
     half=0.43, full=0.62, attention=1.0, elementwise=0.67, gemm=0.76, unpacked=0.75, launch_seconds=11.2e-6
 )  # fmt: skip
-"""Fitted on the 47 different steps of a T4 in bench/planner/known_rows.json (fitcheck-llm, MIT), trust 1: mean error 8.8 %,
+"""Fitted on the 47 different steps of a T4 in shared/data/t4_ground_truth (fitcheck-llm, MIT), trust 1: mean error 8.8 %,
 leave-one-model-out 9.6 %. bench/planner/ground_truth.py prints the latter; a test repeats the fit."""
 CPU_SHARES = Shares(half=0.60, full=0.90, attention=0.3, elementwise=0.55, gemm=2.0, unpacked=1.0, launch_seconds=20e-6)
 """From one calibration of two cores with AVX-512 BF16 against the rates in planner/gpus.py."""

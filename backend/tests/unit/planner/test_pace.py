@@ -1,7 +1,7 @@
 """Finding a device's paces from measured steps."""
 
-import json
 import random
+import sys
 from dataclasses import astuple
 from pathlib import Path
 
@@ -12,8 +12,18 @@ from app.planner.gpus import find_rates
 from app.planner.pace import Pace, Sample, fit_pace, solve
 from app.planner.traced import Work
 
-KNOWN_ROWS = Path(__file__).parents[4] / "bench" / "planner" / "known_rows.json"
+BENCH = Path(__file__).parents[4] / "bench" / "planner"
+MEASURED = BENCH.parents[2] / "shared" / "data" / "t4_ground_truth"
+needs_measured = pytest.mark.skipif(not MEASURED.is_dir(), reason="../shared/data/t4_ground_truth is not here")
 TRUE = Pace(1e-12, 8e-12, 0.0, 4e-12, 5e-12, 0.0, 2e-5)
+
+
+def read_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Sample]]:
+    """Return (model, traced work and measured seconds) of every step of the T4."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(BENCH)])
+    from ground_truth import read_known
+
+    return [(row.model, Sample(Work(*row.work), row.seconds)) for row in read_known() if row.gpu == "Tesla T4"]
 
 
 def draw_samples(count: int, noise: float = 0.0) -> list[Sample]:
@@ -64,26 +74,26 @@ def test_a_linear_system_is_solved_even_when_a_pivot_is_zero() -> None:
     assert solve([[0.0, 2.0], [3.0, 1.0]], [4.0, 5.0]) == pytest.approx([1.0, 2.0])
 
 
-@pytest.mark.skipif(not KNOWN_ROWS.is_file(), reason="the benchmarks are not installed")
-def test_the_shares_in_the_table_are_those_that_the_measured_steps_of_a_t4_give() -> None:
-    rows = json.loads(KNOWN_ROWS.read_text("utf-8"))["rows"]
+@needs_measured
+def test_the_shares_in_the_table_are_those_that_the_measured_steps_of_a_t4_give(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = find_rates("Tesla T4")
     guess = Shares(half=0.5, full=0.7, attention=1.0, elementwise=0.75, gemm=0.75, unpacked=0.75, launch_seconds=10e-6)
-    samples = [Sample(Work(*row["work"]), row["seconds"]) for row in rows if row["gpu"] == "Tesla T4"]
+    samples = [sample for _, sample in read_steps(monkeypatch)]
     assert len(samples) >= 40
     fitted, table = fit_pace(samples, derive_pace(rates, guess), trust=1.0), derive_pace(rates, GPU_SHARES)
     for found, committed in zip(astuple(fitted), astuple(table), strict=True):
         assert committed == pytest.approx(found, rel=0.03)
 
 
-@pytest.mark.skipif(not KNOWN_ROWS.is_file(), reason="the benchmarks are not installed")
-def test_steps_of_a_model_are_timed_within_12_percent_on_average_by_the_steps_of_the_others() -> None:
-    rows = json.loads(KNOWN_ROWS.read_text("utf-8"))["rows"]
+@needs_measured
+def test_steps_of_a_model_are_timed_within_12_percent_on_average_by_the_steps_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = read_steps(monkeypatch)
     guess = derive_pace(find_rates("Tesla T4"), GPU_SHARES)
     errors = []
-    for left_out in {row["model"] for row in rows}:
-        others = [Sample(Work(*row["work"]), row["seconds"]) for row in rows if row["model"] != left_out]
-        pace = fit_pace(others, guess, trust=0.3)
-        errors += [abs(pace.seconds(Work(*row["work"])) / row["seconds"] - 1) for row in rows if row["model"] == left_out]
+    for left_out in {model for model, _ in steps}:
+        pace = fit_pace([sample for model, sample in steps if model != left_out], guess, trust=0.3)
+        errors += [abs(pace.seconds(sample.work) / sample.seconds - 1) for model, sample in steps if model == left_out]
     assert len(errors) >= 40
     assert sum(errors) / len(errors) < 0.12
