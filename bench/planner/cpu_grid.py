@@ -7,6 +7,7 @@ are written to one file (--file), row by row: started again, the command goes on
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -227,6 +228,7 @@ def main() -> int:
     folder: Path = arguments.file.absolute().parent
     if arguments.new:
         arguments.file.unlink(missing_ok=True)
+        shutil.rmtree(folder / "data", ignore_errors=True)  # jobs of a grid that was broken off would go on in it
     results = Results(arguments.file)
     if arguments.again:
         results.predicted = {name: value for name, value in results.predicted.items() if arguments.only not in name}

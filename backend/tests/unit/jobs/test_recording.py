@@ -3,6 +3,9 @@
 import json
 from datetime import datetime
 
+import pytest
+
+from app.contracts.events import PhaseStarted
 from app.jobs.recording import count_planned_bytes
 from app.storage.planner_dir import PlannerDir
 from tests.unit.jobs.conftest import RUNNING, Bench, make_job
@@ -32,8 +35,12 @@ def test_the_time_of_a_download_is_not_training_time(bench: Bench) -> None:
     (record,) = records(bench).read_records()
     events = bench.events("a")
     starting = next(event for event in events if getattr(event, "status", None) == "starting")
-    span = datetime.fromisoformat(events[-1].at) - datetime.fromisoformat(starting.at)
-    assert record.measured_seconds is not None and record.measured_seconds <= span.total_seconds() - 1.5
+    downloading, loading = (event for event in events if isinstance(event, PhaseStarted))
+    whole, download = (
+        (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
+        for begin, end in ((starting.at, events[-1].at), (downloading.at, loading.at))
+    )
+    assert download > 0 and record.measured_seconds == pytest.approx(whole - download, abs=0.01)
 
 
 def test_a_job_that_fails_or_leaves_no_report_is_not_recorded(bench: Bench) -> None:
