@@ -57,6 +57,11 @@ def prepare_frozen(model: nn.Module, *, checkpointing: bool) -> nn.Module:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             setattr(module, "attention_dropout", 0.0)  # noqa: B010  a plain attribute, which nn.Module does not declare
+        config = getattr(module, "config", None)
+        if getattr(config, "pad_token_id", None) is not None:
+            # Rows are padded on the right and the loss picks its positions. With this number transformers would look for
+            # padding in the ids of every batch: a wait for a card, and impossible on `meta`.
+            config.pad_token_id = None  # type: ignore[union-attr]
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     return model.train()

@@ -26,7 +26,7 @@ SHARED = {**SIZES, "num_key_value_heads": 2}
 QV = ["q_proj", "v_proj"]
 FUSED_QKV = ["query_key_value"]
 FAMILIES: dict[str, tuple[transformers.PreTrainedConfig, list[str]]] = {
-    "gpt2": (transformers.GPT2Config(n_embd=64, n_layer=5, n_head=4, vocab_size=1000), ["c_attn"]),
+    "gpt2": (transformers.GPT2Config(n_embd=64, n_layer=5, n_head=4, vocab_size=1000, pad_token_id=0), ["c_attn"]),
     "llama": (transformers.LlamaConfig(**SHARED), QV),
     "qwen2": (transformers.Qwen2Config(**SHARED), QV),
     "qwen3": (transformers.Qwen3Config(**SHARED, head_dim=32), QV),
