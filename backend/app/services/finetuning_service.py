@@ -6,11 +6,12 @@ model's own config.json; a model with neither still gets a rough plan from `vram
 """
 
 import uuid
+from dataclasses import dataclass
 
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
 from app.contracts.options import Dtype, LongRows, Objective, Quantization, Scheduler
 from app.services import job_service
-from app.services.model_config import ModelConfig
+from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
 from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, plan_run
 from app.services.studio import Studio
@@ -18,10 +19,27 @@ from app.services.system_service import versions
 from app.storage.job_dir import utc_now
 from app.storage.tables import JobRow
 
-__all__ = ["MODEL_CONFIGS", "ModelConfig", "finetune", "get_model"]
-
 CHECKPOINT_SECONDS = 300.0
 """A killed run loses at most so much work."""
+
+
+@dataclass
+class ModelConfig(ModelEntry):
+    """One model of the catalogue: the specification's 13 fields in its order; optional ones follow (model_entry.py)."""
+
+    name: str
+    display_name: str
+    batch_size: int
+    max_length: int
+    lora_rank: int
+    lora_alpha: int
+    gradient_accumulation_steps: int
+    learning_rate: float
+    target_modules: list[str]
+    vram_required_gb: float
+    quality_rating: int
+    speed_rating: int
+    description: str
 
 
 # All linear layers of a block get an adapter: that closes most of the gap to full fine-tuning (Dettmers et al. 2023,

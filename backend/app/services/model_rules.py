@@ -13,7 +13,7 @@ from app.core.messages import Language, localise
 from app.core.units import GIB
 from app.planner.fit import PlanRequest, make_plan
 from app.planner.run_shape import RowLengths
-from app.services.model_config import ModelConfig
+from app.services.model_entry import ModelEntry
 from app.services.resolution import resolve_values
 
 EFFECTIVE_ROWS = 16
@@ -45,10 +45,10 @@ _BY_SIZE: list[tuple[float, int, float, int, int]] = [
 ]
 
 
-def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ModelConfig:
+def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ModelEntry:
     """Return the configuration of a model with these sizes."""
     _, rows, rate, quality, speed = next(row for row in _BY_SIZE if shape.params <= row[0])
-    model = ModelConfig(
+    model = ModelEntry(
         name=model_id,
         display_name=model_id.rstrip("/").rsplit("/", 1)[-1],
         batch_size=rows,
@@ -75,7 +75,7 @@ def _write_size(params: int, language: Language) -> str:
     return text.replace(".", ",") if language == "fr" else text
 
 
-def compute_vram_gb(model: ModelConfig, shape: ModelShape) -> float:
+def compute_vram_gb(model: ModelEntry, shape: ModelShape) -> float:
     """Return the least memory of a card, in halves of 2**30 bytes, in which one row at a time fits."""
     largest = Device(
         id="cuda:0", kind="cuda", name="any card", memory_total_bytes=1 << 50, memory_free_bytes=1 << 50, bf16=True,

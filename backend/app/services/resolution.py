@@ -12,7 +12,7 @@ from app.contracts.plan import ModelShape, Origin, Resolved
 from app.core.errors import Invalid
 from app.core.validation import refuse_values
 from app.planner.shapes import find_linears
-from app.services.model_config import ModelConfig
+from app.services.model_entry import ModelEntry
 
 DEFAULTS: dict[str, Any] = {
     "objective": "balanced",
@@ -49,9 +49,7 @@ def read_options(**options: Any) -> FinetuningOptions:
         raise refuse_values(error) from error
 
 
-def resolve_values(
-    options: FinetuningOptions, model: ModelConfig, preset: FinetuningOptions | None = None
-) -> dict[str, Resolved]:
+def resolve_values(options: FinetuningOptions, model: ModelEntry, preset: FinetuningOptions | None = None) -> dict[str, Resolved]:
     """Return every option with its value and who decided it."""
     values: dict[str, Resolved] = {}
     for name in OPTION_NAMES:

@@ -22,7 +22,7 @@ from app.planner.request import PlanRequest
 from app.planner.run_shape import RowLengths
 from app.planner.shapes import find_shape, shape_from_config
 from app.services.dataset_service import get_dir
-from app.services.model_config import ModelConfig
+from app.services.model_entry import ModelEntry
 from app.services.resolution import check_target_modules, read_options, resolve_values
 from app.services.row_lengths import measure_lengths
 from app.services.studio import Studio
@@ -41,7 +41,7 @@ class FoundModel:
     """A model that can be planned: its entry, and its sizes where they are known."""
 
     model_id: str
-    entry: ModelConfig
+    entry: ModelEntry
     shape: ModelShape | None
     config: dict[str, Any] | None = None
     """Its config.json, where there is one."""
@@ -57,7 +57,7 @@ class PlannedRun:
     info: DatasetInfo
 
 
-def find_catalogue_shape(studio: Studio, entry: ModelConfig) -> ModelShape | None:
+def find_catalogue_shape(studio: Studio, entry: ModelEntry) -> ModelShape | None:
     """Return a catalogue model's sizes: from the table, else from its config.json on this machine, else None."""
     shape = find_shape(entry.name)
     if shape is None and (config := studio.models.read_config(entry.name)) is not None:

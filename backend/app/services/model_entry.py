@@ -7,8 +7,8 @@ from app.core.messages import Language
 
 
 @dataclass
-class ModelConfig:
-    """One model: of the catalogue, or computed from its sizes. The first 13 fields are the specification's, in its order."""
+class ModelEntry:
+    """One model: of the catalogue (ModelConfig), or computed from its sizes. 13 fields of the specification come first."""
 
     name: str
     """Hub id or folder: where the weights come from."""
