@@ -31,7 +31,7 @@ def test_the_time_of_a_download_is_not_training_time(bench: Bench) -> None:
     phases = [RUNNING, {"phase": "downloading"}, {"sleep": 1.5}, {"phase": "loading"}, {"report": PEAK}, {"status": "succeeded"}]
     bench.queue("a", phases)
     bench.supervisor().start()
-    bench.wait(lambda: bool(records(bench).read_records()), seconds=30)
+    bench.wait_for("a", "succeeded")
     (record,) = records(bench).read_records()
     events = bench.events("a")
     starting = next(event for event in events if getattr(event, "status", None) == "starting")
