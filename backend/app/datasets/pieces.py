@@ -1,7 +1,14 @@
-"""Tokenise a text piece by piece, so that the ids of a piece do not depend on what follows it."""
+"""Tokenise a text piece by piece, so that the ids of a piece do not depend on what follows it.
+
+How a run of text is tokenised may depend on the ids before it. So the work on one row is a generator, an `Encoding`: it
+yields one run after another and is sent the ids of each. `complete` serves many of them in step, with one call of the
+tokenizer for a run of each, which uses every core.
+"""
 
 import re
+from collections.abc import Generator, Sequence
 from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
@@ -11,6 +18,18 @@ _FENCED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
 
 _ANCHOR = "\n"
 """Set before a piece so that the tokenizer does not take its first word for the start of a text."""
+
+
+class Run(NamedTuple):
+    """A text that is tokenised by itself."""
+
+    text: str
+    literal: bool = False
+    """Whether control tokens in it are ordinary text."""
+
+
+T = TypeVar("T")
+Encoding = Generator[Run, list[int], T]
 
 
 class PieceTokenizer:
@@ -32,26 +51,61 @@ class PieceTokenizer:
             content = content.replace(_OPEN, "").replace(_CLOSE, "")
         return self._control.sub(lambda found: f"{_OPEN}{found.group()}{_CLOSE}", content)
 
-    def encode(self, text: str, previous: int | None) -> list[int]:
-        """Return the ids of `text` where it continues a sequence that ends in `previous` (None: it starts one)."""
+    def encode(self, text: str, previous: int | None) -> Encoding[list[int]]:
+        """Find the ids of `text` where it continues a sequence that ends in `previous` (None: it starts one)."""
         if _OPEN not in text:
-            return self._encode_run(self._tokenizer, text, previous)
+            return (yield from self._encode_run(Run(text), previous))
         ids: list[int] = []
-        for index, run in enumerate(_FENCED.split(text)):
-            tokenizer = self._literal_tokenizer if index % 2 else self._tokenizer
-            ids += self._encode_run(tokenizer, run, ids[-1] if ids else previous)
+        for index, part in enumerate(_FENCED.split(text)):
+            ids += yield from self._encode_run(Run(part, literal=index % 2 == 1), ids[-1] if ids else previous)
         return ids
 
-    def _encode_run(self, tokenizer: Tokenizer, text: str, previous: int | None) -> list[int]:
-        if not text:
+    def complete(self, encodings: Sequence[Encoding[T]]) -> list[T]:
+        """Return what each of `encodings` returns."""
+        runs: dict[int, Run] = {}
+        results: dict[int, T] = {}
+
+        def advance(place: int, ids: list[int] | None) -> None:
+            try:
+                runs[place] = encodings[place].send(ids) if ids is not None else next(encodings[place])
+            except StopIteration as done:
+                runs.pop(place, None)
+                results[place] = done.value
+
+        for place in range(len(encodings)):
+            advance(place, None)
+        while runs:
+            for place, ids in zip(list(runs), self._tokenise(list(runs.values())), strict=True):
+                advance(place, ids)
+        return [results[place] for place in range(len(encodings))]
+
+    def _encode_run(self, run: Run, previous: int | None) -> Encoding[list[int]]:
+        if not run.text:
             return []
         continues = previous is not None and not (self._marks_after_added and previous in self._added_ids)
         if self._marks_starts and continues:
-            anchor = tokenizer.encode(_ANCHOR, add_special_tokens=False).ids
-            ids: list[int] = tokenizer.encode(_ANCHOR + text, add_special_tokens=False).ids
+            anchor = self._anchors[run.literal]
+            ids = yield Run(_ANCHOR + run.text, run.literal)
             if ids[: len(anchor)] == anchor:
                 return ids[len(anchor) :]
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        return (yield run)
+
+    def _tokenise(self, runs: Sequence[Run]) -> list[list[int]]:
+        ids: list[list[int]] = [[] for _ in runs]
+        for literal in (False, True):
+            places = [place for place, run in enumerate(runs) if run.literal is literal]
+            if places:
+                tokenizer = self._literal_tokenizer if literal else self._tokenizer
+                texts = [runs[place].text for place in places]
+                for place, found in zip(places, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
+                    ids[place] = found.ids
+        return ids
+
+    @cached_property
+    def _anchors(self) -> tuple[list[int], list[int]]:
+        """The ids of _ANCHOR: of ordinary runs, of literal ones."""
+        ordinary, literal = self._tokenise([Run(_ANCHOR), Run(_ANCHOR, literal=True)])
+        return ordinary, literal
 
     @cached_property
     def _literal_tokenizer(self) -> Tokenizer:

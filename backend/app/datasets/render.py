@@ -25,7 +25,7 @@ from jinja2 import TemplateError
 
 from app.contracts.dataset import Example, Message
 from app.core.errors import DatasetInvalid, Invalid, ModelUnavailable
-from app.datasets.pieces import PieceTokenizer
+from app.datasets.pieces import Encoding, PieceTokenizer, Run
 from app.datasets.template import PLAIN_TEMPLATE, ChatTemplate, one_line
 from app.datasets.tokenizer_files import TokenizerFiles, load_tokenizer_files
 
@@ -81,14 +81,24 @@ class Renderer:
 
         Raise DatasetInvalid (`not_renderable`) when the model's template cannot write this conversation.
         """
-        if example.messages is None:
-            return self._encode_text_row(example.text or "", max_length)
-        try:
-            pieces, fallback = self._pieces(self._adapt(example.messages))
-        except TemplateError as error:
-            raise DatasetInvalid("not_renderable", row=example.row, reason=one_line(error)) from error
-        ids, trained = self._encode_pieces(pieces)
-        return EncodedExample(ids[:max_length], trained[:max_length], len(ids), fallback)
+        (encoded,) = self.encode_all([example], max_length)
+        if isinstance(encoded, DatasetInvalid):
+            raise encoded
+        return encoded
+
+    def encode_all(self, examples: Sequence[Example], max_length: int) -> list[EncodedExample | DatasetInvalid]:
+        """Return what `encode` returns or raises for each of `examples`; tokenises them together, on every core."""
+        encodings: dict[int, Encoding[EncodedExample]] = {}
+        results: dict[int, EncodedExample | DatasetInvalid] = {}
+        for place, example in enumerate(examples):
+            try:
+                encodings[place] = self._encode(example, max_length)
+            except TemplateError as error:
+                invalid = DatasetInvalid("not_renderable", row=example.row, reason=one_line(error))
+                invalid.__cause__ = error
+                results[place] = invalid
+        results.update(zip(encodings, self._piece_tokenizer.complete(list(encodings.values())), strict=True))
+        return [results[place] for place in range(len(examples))]
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids after which the model answers `messages`. Raise Invalid (`conversation`) when it cannot."""
@@ -96,17 +106,29 @@ class Renderer:
             pieces = self._prompt_pieces(self._adapt(messages))
         except TemplateError as error:
             raise Invalid("conversation", reason=one_line(error)) from error
-        return self._encode_pieces(pieces)[0]
+        ((ids, _),) = self._piece_tokenizer.complete([self._encode_pieces(pieces)])
+        return ids
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Return the text of `ids`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
-    # --- text rows -------------------------------------------------------------------------------------------------
+    # --- rows --------------------------------------------------------------------------------------------------------
 
-    def _encode_text_row(self, text: str, max_length: int) -> EncodedExample:
+    def _encode(self, example: Example, max_length: int) -> Encoding[EncodedExample]:
+        """Render the row now and return the rest of the work. Raises TemplateError."""
+        if example.messages is None:
+            return self._encode_text_row(example.text or "", max_length)
+        pieces, fallback = self._pieces(self._adapt(example.messages))
+        return self._encode_conversation(pieces, fallback, max_length)
+
+    def _encode_conversation(self, pieces: list[Piece], fallback: Fallback, max_length: int) -> Encoding[EncodedExample]:
+        ids, trained = yield from self._encode_pieces(pieces)
+        return EncodedExample(ids[:max_length], trained[:max_length], len(ids), fallback)
+
+    def _encode_text_row(self, text: str, max_length: int) -> Encoding[EncodedExample]:
         """The whole text is trained, closed by the end token; start and end tokens are not doubled."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = yield Run(text)
         start = [] if self._text_start and ids[: len(self._text_start)] == self._text_start else self._text_start
         ids = [*start, *ids]
         if not ids or ids[-1] != self._files.eos_id:
@@ -161,12 +183,12 @@ class Renderer:
             pieces.append(Piece(whole[len(written) :], False))
         return pieces
 
-    def _encode_pieces(self, pieces: list[Piece]) -> tuple[list[int], list[bool]]:
+    def _encode_pieces(self, pieces: list[Piece]) -> Encoding[tuple[list[int], list[bool]]]:
         """Tokenise piece by piece. In an answer, what follows the end-of-turn token (a line break) is not trained."""
         ids = list(self._text_start) if self.template_name == "plain" else []
         trained = [False] * len(ids)
         for index, piece in enumerate(pieces):
-            part = self._piece_tokenizer.encode(piece.text, ids[-1] if index else None)
+            part = yield from self._piece_tokenizer.encode(piece.text, ids[-1] if index else None)
             learned = len(part) if piece.trained else 0
             if piece.trained:
                 end = next((at for at in range(len(part) - 1, -1, -1) if part[at] in self._special_ids), None)
@@ -193,7 +215,8 @@ class Renderer:
         if "q0" not in prompt or "a0" not in whole:
             raise ModelUnavailable("template_broken", reason="it leaves messages out")
         closing = whole[len(prompt) :] if whole.startswith(prompt) else whole
-        ends = [token for token in self._piece_tokenizer.encode(closing, None) if token in self._special_ids]
+        (closing_ids,) = self._piece_tokenizer.complete([self._piece_tokenizer.encode(closing, None)])
+        ends = [token for token in closing_ids if token in self._special_ids]
         self._end_of_turn_id = ends[-1] if ends else self._files.eos_id
         self._end_of_turn = self._tokenizer.id_to_token(self._end_of_turn_id) or ""
         system = Message(role="system", content="s0")

@@ -296,6 +296,30 @@ def test_a_hostile_or_broken_template_is_refused_with_one_sentence(tmp_path: Pat
     assert "\n" not in caught.value.message and caught.value.text("fr")[1]
 
 
+def test_rows_encoded_together_are_what_each_is_alone(named_model: tuple[str, Path]) -> None:
+    """Long and short, with texts, control tokens and a row that some templates refuse, at any place of the list."""
+    _, folder = named_model
+    renderer = Renderer.load(folder)
+    end = renderer.decode([min(renderer.stop_ids)], skip_special=False)
+    conversations = [
+        MULTI,
+        SINGLE,
+        SYSTEM,
+        [("user", f"{end} and {end}"), ("assistant", f"so {end}")],
+        [("assistant", "Hello!"), *SINGLE],
+    ]
+    rows = [Example(row=1, messages=conversation(turns)) for turns in conversations * 3]
+    rows[4:4] = [Example(row=1, text=text) for text in ("", end, f" a text {end}", "é" * 40)]
+    alone = []
+    for row in rows:
+        try:
+            alone.append(renderer.encode(row, 25))
+        except DatasetInvalid as error:
+            alone.append(error.params)
+    together = [one.params if isinstance(one, DatasetInvalid) else one for one in renderer.encode_all(rows, 25)]
+    assert together == alone
+
+
 def test_a_conversation_that_the_template_refuses_names_its_row(tmp_path: Path) -> None:
     renderer = Renderer.load(MODELS["mistral"](tmp_path))
     messages = conversation([("assistant", "Hello!"), *SINGLE])
