@@ -5,9 +5,9 @@ Work is resumed from the newest complete checkpoint when one is there, with the 
 """
 
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
 from app.training.assembly import assemble, finish_gradient, update
-from app.training.batching import EncodedRows, encode_rows, epoch_order, steps_per_epoch
+from app.training.batching import EncodedRows, Row, encode_rows, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
@@ -30,6 +30,7 @@ from app.training.lora import save_adapter
 from app.training.memory import peak_bytes, reserved_peak_bytes, settle
 from app.training.probe import probe
 from app.training.remaining import estimate_remaining
+from app.training.repeating import compute_finite, is_finite, name_rows
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
@@ -51,7 +52,7 @@ _TOKENIZER_FILES = (
 )
 
 
-def train(  # noqa: PLR0915  long because it is linear
+def train(  # noqa: PLR0912, PLR0915  long because it is linear
     job_dir: JobDir, stop: StopWatch, max_micro_batch: int | None = None, cpu_token_budget: int = CPU_TOKEN_BUDGET
 ) -> Report:
     """Run or continue the job in `job_dir`; write adapter/ and report.json; return the report.
@@ -109,9 +110,11 @@ def train(  # noqa: PLR0915  long because it is linear
             return current
         _begin(job_dir, "evaluating")
         evaluation_started = time.monotonic()
-        loss = compute.summed_loss(heldout.rows) / heldout.trained_tokens
-        if not math.isfinite(loss):
+        note = partial(_note_not_finite, "heldout", current.step, heldout.rows)
+        summed = compute_finite(compute, job, lambda on: on.summed_loss(heldout.rows), lambda loss: (loss,), note)
+        if not is_finite(summed):
             raise Diverged("heldout", step=current.step)
+        loss = summed / heldout.trained_tokens
         epoch = current.step / epoch_steps
         job_dir.append(
             EvalLogged(step=current.step, epoch=epoch, loss=loss, rows=len(heldout.rows), tokens=heldout.trained_tokens)
@@ -140,12 +143,11 @@ def train(  # noqa: PLR0915  long because it is linear
                 rows = [train_set.rows[i] for i in order[first : first + opt.effective_batch_size]]
                 trained_tokens = sum(len(row.targets) for row in rows)
 
-                loss = compute.accumulate_gradient(rows) / trained_tokens
-                if not math.isfinite(loss):
-                    raise Diverged("loss", step=state.step + 1)
-                norm = finish_gradient(parameters, trained_tokens, opt.max_grad_norm).item()
-                if not math.isfinite(norm):
-                    raise Diverged("gradient", step=state.step + 1)
+                note = partial(_note_not_finite, "step", state.step + 1, rows)
+                attempt = partial(take_gradient, rows=rows, trained_tokens=trained_tokens, max_norm=opt.max_grad_norm)
+                loss, norm = compute_finite(compute, job, attempt, tuple, note)
+                if not is_finite(loss, norm):
+                    raise Diverged("gradient" if is_finite(loss) else "loss", step=state.step + 1, rows=name_rows(rows))
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
                 update(optimizer, rate, keep_gradients=kind == "cpu")
 
@@ -199,6 +201,12 @@ def train(  # noqa: PLR0915  long because it is linear
         if stopped.reason == "paused" and state.step:
             _save(job_dir, model, optimizer, state)
         raise
+    except Diverged:
+        # The bad step was never taken: what was learned before it is good.
+        if state.step:
+            _save(job_dir, model, optimizer, state)
+            job_dir.append(Noted(level="info", key="last_good_kept", params={"step": state.step}))
+        raise
 
     # ---- the result ------------------------------------------------------------------------------------------------
     _begin(job_dir, "saving")
@@ -206,6 +214,16 @@ def train(  # noqa: PLR0915  long because it is linear
     report = _report(state, train_set, heldout, earlier_seconds + time.monotonic() - started, device)
     write_atomically(job_dir.report_file, report.model_dump_json(indent=2))
     return report
+
+
+def take_gradient(compute: Computer, rows: Sequence[Row], trained_tokens: int, max_norm: float) -> tuple[float, float]:
+    """Leave the clipped mean gradient of `rows` on the parameters; return (mean loss, norm before the clip)."""
+    loss = compute.accumulate_gradient(rows) / trained_tokens
+    return loss, finish_gradient(compute.parameters, trained_tokens, max_norm).item()
+
+
+def _note_not_finite(where: str, step: int, rows: Sequence[Row]) -> Noted:
+    return Noted(level="warning", key=f"not_finite.{where}", params={"step": step, "rows": name_rows(rows)})
 
 
 def _begin(job_dir: JobDir, phase: str) -> None:

@@ -147,6 +147,12 @@ def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     return tensors
 
 
+def share_adapter(owner: nn.Module, borrower: nn.Module) -> None:
+    """Let `borrower`, the same model with an adapter of the same shape, compute with the parameters of `owner`."""
+    for (_, lender), (_, layer) in zip(_layers(owner), _layers(borrower), strict=True):
+        layer.lora_A, layer.lora_B = lender.lora_A, lender.lora_B
+
+
 @contextmanager
 def adapter_disabled(model: nn.Module) -> Iterator[None]:
     """Compute as the original model inside the block."""
