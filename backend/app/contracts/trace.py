@@ -41,7 +41,10 @@ class TraceRequest(Frozen):
 
 
 class Affine(Frozen):
-    """A size or cost of one micro-batch of B rows with S tokens each, T = B * S, of which N are labelled."""
+    """A size or cost of one micro-batch: T tokens, N of them labelled, at A = B * S places of B rows with S each.
+
+    A padded micro-batch has T = A. A packed one has fewer tokens; only attention sees it as places.
+    """
 
     constant: float = 0.0
     per_length: float = 0.0
@@ -50,8 +53,10 @@ class Affine(Frozen):
     """times S * S"""
     per_token: float = 0.0
     """times T"""
-    per_token_length: float = 0.0
-    """times T * S"""
+    per_place: float = 0.0
+    """times A"""
+    per_place_length: float = 0.0
+    """times A * S"""
     per_label: float = 0.0
     """times N"""
 
@@ -100,6 +105,8 @@ class TraceProfile(Frozen):
     adapter_params: int
     chunk_rows: int
     """Labelled rows that the loss works on at a time."""
+    packed: bool = False
+    """Whether the model takes packed micro-batches."""
     humps: Annotated[list[Hump], Field(min_length=1)]
     micro: StepCosts
     """Forward and backward pass of one micro-batch."""

@@ -56,6 +56,8 @@ class Renderer:
 
     def __init__(self, files: TokenizerFiles) -> None:
         self._files = files
+        self.folder = files.folder
+        """Where tokenizer and template were read."""
         self._tokenizer = files.tokenizer
         self.template_name: Literal["chat", "plain"] = "plain" if files.chat_template is None else "chat"
         """`plain` when the model has no chat template and PLAIN_TEMPLATE is used."""

@@ -1,5 +1,6 @@
 """A model folder's tokenizer, special tokens and chat template, read with the `tokenizers` library alone."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ READ_FILES = (
 )
 """Every file that rendering depends on."""
 
+RENDERING_VERSION = 1
+"""Raised when render.py gives other ids for the same files, so that what was counted or encoded before is not used."""
+
 KNOWN_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "</s>", "<eos>")
 """Tried in this order where no file names the end-of-sequence token (bare vocabularies)."""
 
@@ -36,6 +40,7 @@ SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token"
 class TokenizerFiles:
     """What a model folder says about its tokens."""
 
+    folder: Path
     tokenizer: Tokenizer
     special_tokens: dict[str, str]
     """`bos_token`, `eos_token`, ...: only those that exist. `eos_token` always does."""
@@ -74,6 +79,7 @@ def load_tokenizer_files(folder: Path) -> TokenizerFiles:
     pad_id = ids.get("pad_token")
     add_bos = config.get("add_bos_token")
     return TokenizerFiles(
+        folder=folder,
         tokenizer=tokenizer,
         special_tokens=special,
         eos_id=eos_id,
@@ -83,6 +89,16 @@ def load_tokenizer_files(folder: Path) -> TokenizerFiles:
         add_bos=add_bos if isinstance(add_bos, bool) else None,
         chat_template=_chat_template(folder, config),
     )
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a SHA-256 of all that the ids of a text depend on: the folder's files and the code that reads them."""
+    digest = hashlib.sha256(f"{RENDERING_VERSION} ".encode())
+    for name in READ_FILES:
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:

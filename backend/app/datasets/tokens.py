@@ -16,15 +16,12 @@ from typing import NamedTuple
 from app.contracts.dataset import Example
 from app.contracts.frozen import Frozen
 from app.core.errors import DatasetInvalid, ModelUnavailable
-from app.datasets.tokenizer_files import READ_FILES
+from app.datasets.tokenizer_files import fingerprint
 from app.storage.dataset_dir import DatasetDir
 from app.storage.job_dir import fsync_folder
 
 CHILD_SECONDS = 120.0
 """Time for all rows of a data set; about 5,000 short rows a second are counted on one core."""
-
-RENDERING_VERSION = 1
-"""Raised when render.py gives other ids for the same files, so that older counts are not used."""
 
 REFUSED = 3
 """Exit code of the child after an expected failure; the sentence's key and parameters stand on its stdout."""
@@ -103,12 +100,8 @@ def _run_child(arguments: list[str], given: bytes, timeout_seconds: float) -> by
 
 
 def _key(rows_file: Path, model_path: Path, every: int) -> str:
-    digest = hashlib.sha256(f"{RENDERING_VERSION} {rows_file.name} {every} {_content_hash(rows_file)}".encode())
-    for name in READ_FILES:
-        path = model_path / name
-        if path.is_file():
-            digest.update(f"{name} {path.stat().st_size} ".encode() + path.read_bytes())
-    return digest.hexdigest()
+    parts = f"{rows_file.name} {every} {_content_hash(rows_file)} {fingerprint(model_path)}"
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _content_hash(rows_file: Path) -> str:

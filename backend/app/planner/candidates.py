@@ -8,8 +8,9 @@ from app.contracts.options import Dtype, LongRows, Quantization
 from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Resolved
 from app.planner.bound import raise_peak
 from app.planner.gpus import Rates, rate_device
-from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_probe_bytes, estimate_memory
-from app.planner.prepared import LENGTH_STEP, count_prepared_bytes
+from app.planner.memory import count_probe_bytes, estimate_memory
+from app.planner.micro_batches import CPU_TOKENS, PACKED_STEP, count_tokens, measure_part
+from app.planner.prepared import count_prepared_bytes
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_adapter_params
@@ -22,6 +23,10 @@ MOST_BATCH = 1024
 """The same for the micro-batch."""
 MOST_SPLITS = 10
 """Splits of the effective batch that are compared."""
+
+
+PACKED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "phi", "qwen2", "qwen3"})
+"""Families (shapes.py) whose attention on a processor is ours, so that their rows are packed (training/attention.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,11 @@ class Estimator:
             rank=self._rank,
             checkpointing=knobs.checkpointing,
             compute_capability=(device.compute_capability or (0, 0))[0],
+            packed=device.kind == "cpu" and self.shape.family in PACKED_FAMILIES,
         )
         profile = find_profile(list(request.profiles), run) if request.profiles else None
+        if profile is not None:
+            run = replace(run, packed=profile.packed)
         parts = max(
             (
                 estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro)
@@ -127,7 +135,9 @@ class Estimator:
             ),
             key=lambda parts: parts.total,
         )
-        prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, request.train_rows, self._value("num_epochs"))
+        rows_per_step = min(max(1, request.train_rows), knobs.micro_batch * knobs.accumulation)
+        steps = -(-request.train_rows // rows_per_step) * self._value("num_epochs")
+        prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, rows_per_step, steps)
         extra = prepared + count_probe_bytes(run)
         parts = parts.model_copy(update={"workspace": parts.workspace + extra})
         method = self.method or ("traced" if profile else "closed_form")
@@ -142,12 +152,21 @@ class Estimator:
         rows = max(1, min(run.micro_batch, self.request.train_rows or run.micro_batch))
         if run.device != "cpu":
             return [replace(run, micro_batch=rows)]
-        few = min(rows, max(1, CPU_TOKENS_PER_MICRO_BATCH // run.length))
-        found = [replace(run, micro_batch=few)]
+        lengths = self.request.lengths
+        shared = lengths.shared if run.packed else None
+        common = min(shared or 0, run.length - 1)
+        few = 1
+        while few < rows and count_tokens([run.length] * (few + 1), shared and common) <= CPU_TOKENS:
+            few += 1
+        found = [_size(run, few, run.length, shared)]
         for more in range(few + 1, rows + 1):
-            length = CPU_TOKENS_PER_MICRO_BATCH // more // LENGTH_STEP * LENGTH_STEP
-            if length >= max(LENGTH_STEP, self.request.lengths.shortest) and length * more > found[-1].tokens:
-                found.append(replace(run, micro_batch=more, length=length))
+            # Rows of the length at which so many just fill the limit.
+            length = (CPU_TOKENS - common) // more + common
+            if length < max(1, lengths.shortest) or found[-1].tokens > CPU_TOKENS - PACKED_STEP:
+                break
+            size = _size(run, more, length, shared)
+            if found[-1].tokens < size.tokens <= CPU_TOKENS:
+                found.append(size)
         return found
 
     def time(self, candidate: Candidate) -> RunTime:
@@ -167,6 +186,13 @@ class Estimator:
     def count_rows(self, max_length: int) -> int:
         """Return the training rows after long ones were dropped or split."""
         return round(self.request.train_rows * self.request.lengths.cut(max_length, self.long_rows)[1])
+
+
+def _size(run: RunShape, rows: int, length: int, shared: int | None) -> RunShape:
+    """Return the run's shape with the micro-batch that so many rows of this length make."""
+    size = measure_part([length] * rows, run.length, shared and min(shared, length - 1))
+    packed = size.tokens if shared is not None else 0
+    return replace(run, micro_batch=size.rows, length=size.length, packed_tokens=packed)
 
 
 @lru_cache(maxsize=256)

@@ -18,8 +18,6 @@ LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits that exist at the same time: the engine's loss works on so many (training/loss.py)."""
 PRODUCT_ATTENTION_TOKENS = 512
 """On the processor rows up to this length attend by plain products and keep their weights (training/attention.py)."""
-CPU_TOKENS_PER_MICRO_BATCH = 1024
-"""On the processor the engine cuts a micro-batch of several rows at so many tokens: more fall out of the caches."""
 CPU_HOLES = 1.08
 """On the processor the heap reaches this much further than the tensors in it. Replays (planner/trace/heap.py) of Llama and
 GPT-2 steps, with and without recomputation, give 1.02 to 1.19 of activations and logits together, 1.07 where both are large."""
@@ -61,13 +59,18 @@ def count_probe_bytes(run: RunShape) -> int:
     return 12 * run.adapter_params if run.device == "cpu" else 0
 
 
+def count_saved_bytes(shape: ModelShape, run: RunShape) -> int:
+    """Return what autograd keeps of one block for the whole micro-batch, without recomputation."""
+    return count_saved_bytes_per_token(shape, run) * run.tokens + count_saved_bytes_per_place(shape, run) * run.places
+
+
 def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
-    """Return what autograd keeps of one block for one token, without recomputation.
+    """Return what autograd keeps of one block for one token, without recomputation, attention's own tensors left out.
 
     Each adapted layer keeps its input, shared by layers that read the same one, and its rank-sized product.
     """
     hidden, inner, e = shape.hidden, shape.intermediate, run.element_bytes
-    kept = count_attention_bytes_per_token(shape, run) + e * run.rank * sum(map(len, find_linears(shape).values()))
+    kept = e * shape.heads * shape.head_dim + e * run.rank * sum(map(len, find_linears(shape).values()))
     if shape.family == "gpt2":
         # Two norms (input, output), gelu_new in its written-out form (4 tensors), the activation's output.
         return kept + e * (4 * hidden + 5 * inner) + 16
@@ -83,22 +86,22 @@ def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
     return kept
 
 
-def count_attention_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
-    """Return queries, keys, values and output of one block for one token; on the processor also the attention weights."""
+def count_saved_bytes_per_place(shape: ModelShape, run: RunShape) -> int:
+    """Return queries, keys and values of one block for one place; on the processor also the attention weights."""
     e = run.element_bytes
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if run.device == "cpu":
         weights = e * shape.heads * run.length if run.length <= PRODUCT_ATTENTION_TOKENS else e * queries
-        return e * (2 * queries + 2 * keys) + weights
+        return e * (queries + 2 * keys) + weights
     # Keys and values are expanded to all heads before PyTorch's attention; one 32-bit statistic per head.
-    return 4 * e * queries + 4 * shape.heads
+    return 3 * e * queries + 4 * shape.heads
 
 
-def count_transient_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
+def count_transient_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return what the backward pass of one block needs beside the kept tensors: gradients of its widest part."""
-    wide = run.element_bytes * (3 * shape.intermediate + 4 * shape.hidden)
+    wide = run.element_bytes * (3 * shape.intermediate + 4 * shape.hidden) * run.tokens
     if run.device == "cpu" and run.length <= PRODUCT_ATTENTION_TOKENS:
-        return max(wide, 2 * run.element_bytes * shape.heads * run.length)
+        return max(wide, 2 * run.element_bytes * shape.heads * run.length * run.places)
     return wide
 
 
@@ -108,16 +111,16 @@ def count_activation_bytes(shape: ModelShape, run: RunShape) -> int:
     The loss works while all blocks' tensors are kept, and its own are gone when the last block's backward pass begins:
     of the two only the larger counts.
     """
-    block = count_saved_bytes_per_token(shape, run)
-    transient = count_transient_bytes_per_token(shape, run)
-    kept = run.element_bytes * 4 * shape.hidden
+    block = count_saved_bytes(shape, run)
+    transient = count_transient_bytes(shape, run)
+    kept = run.element_bytes * 4 * shape.hidden * run.tokens
     if run.checkpointing:
-        kept += run.element_bytes * shape.layers * shape.hidden
+        kept += run.element_bytes * shape.layers * shape.hidden * run.tokens
         transient += block
     else:
         kept += shape.layers * block
     casts = run.adapter_params * run.element_bytes if run.dtype != "float32" and not run.checkpointing else 0
-    peak = kept * run.tokens + casts + max(0, transient * run.tokens - count_loss_bytes(shape, run))
+    peak = kept + casts + max(0, transient - count_loss_bytes(shape, run))
     return round(CPU_HOLES * peak) if run.device == "cpu" else peak
 
 

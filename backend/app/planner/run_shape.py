@@ -24,11 +24,20 @@ class RunShape:
     checkpointing: bool
     compute_capability: int = 0
     """Major version, 0 for the processor."""
+    packed: bool = False
+    """Whether several rows are packed: one behind the other without padding, each padded in attention alone."""
+    packed_tokens: int = 0
+    """Tokens of this packed micro-batch; 0 = of as many full rows."""
+
+    @property
+    def places(self) -> int:
+        """Tokens that attention sees, padding counted."""
+        return self.micro_batch * self.length
 
     @property
     def tokens(self) -> int:
-        """Tokens of the micro-batch, padding counted."""
-        return self.micro_batch * self.length
+        """Tokens that everything else sees, padding counted."""
+        return self.packed_tokens or self.places
 
     @property
     def element_bytes(self) -> int:
@@ -48,6 +57,8 @@ class RowLengths:
     """False when only a sample of the rows was counted: a longer one may exist."""
     trained_share: float = 1.0
     """Share of the tokens that the loss counts."""
+    shared: int = 0
+    """Tokens that nearly all rows begin with."""
 
     @property
     def longest(self) -> int:
@@ -79,10 +90,6 @@ class RowLengths:
         quantiles, factor = _cut(self.quantiles, length, long_rows)
         return replace(self, quantiles=quantiles), factor
 
-    def draw_step(self, rows: int, limit: int) -> tuple[float, ...]:
-        """Return the expected lengths of `rows` random rows cut at `limit`, the longest first."""
-        return _draw(self.quantiles, rows, limit)
-
 
 @lru_cache(maxsize=256)
 def _cut(quantiles: tuple[int, ...], length: int, long_rows: LongRows) -> tuple[tuple[int, ...], float]:
@@ -98,18 +105,3 @@ def _cut(quantiles: tuple[int, ...], length: int, long_rows: LongRows) -> tuple[
     last = len(quantiles) - 1
     spread = tuple(pieces[round(step * (len(pieces) - 1) / last)] for step in range(last + 1)) if last else tuple(pieces[:1])
     return spread, len(pieces) / len(quantiles)
-
-
-@lru_cache(maxsize=256)
-def _draw(quantiles: tuple[int, ...], rows: int, limit: int) -> tuple[float, ...]:
-    """The k-th longest of n random draws lies, on average, at the quantile 1 - k / (n + 1)."""
-    last = len(quantiles) - 1
-    if last < 1:
-        return tuple(float(min(value, limit)) for value in quantiles) * rows
-    lengths = []
-    for k in range(1, rows + 1):
-        place = (1 - k / (rows + 1)) * last
-        index = min(int(place), last - 1)
-        low, high = quantiles[index], quantiles[index + 1]
-        lengths.append(min(float(limit), low + (high - low) * (place - index)))
-    return tuple(lengths)

@@ -8,7 +8,6 @@ P50 is the time that half of such runs stay below. P90 is the time that nine run
 own error and that a shared machine is not equally fast all the time: P50 times the device's `spread`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
@@ -17,15 +16,13 @@ from app.contracts.plan import ModelShape
 from app.contracts.trace import TraceProfile
 from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
 from app.planner.gpus import Rates
-from app.planner.memory import CPU_TOKENS_PER_MICRO_BATCH, count_weight_bytes
+from app.planner.memory import count_weight_bytes
+from app.planner.micro_batches import ROWS_DRAWN, MicroSize, measure_part, simulate_steps
 from app.planner.pace import Pace
-from app.planner.prepared import LENGTH_STEP
 from app.planner.run_shape import RowLengths, RunShape
-from app.planner.traced import find_profile
-from app.planner.work import Terms, WorkTerms, count_forward_work, count_step_work, measure_terms, read_terms
+from app.planner.traced import Terms, count_terms, find_profile
+from app.planner.work import WorkTerms, count_forward_work, count_step_work, read_terms
 
-MOST_DRAWN = 64
-"""Rows of one step that are simulated; a larger step is scaled up."""
 PROBE_SECONDS = 5.0
 """Limit of the probe before the first step, on a processor (training/probe.py)."""
 PROBE_TOKENS = 64
@@ -49,8 +46,15 @@ class MicroCost:
     terms: Terms
 
     def seconds(self, rows: float, length: float, trained_share: float = 1.0) -> float:
-        """Return the seconds for `rows` rows padded to `length` tokens, a share of which is trained."""
-        sizes = measure_terms(rows, length, rows * length * trained_share)
+        """Return the seconds for `rows` rows of `length` tokens each, a share of which is trained."""
+        tokens = rows * length
+        return self._sum(count_terms(tokens, tokens, length, tokens * trained_share))
+
+    def seconds_of(self, size: MicroSize, trained_share: float = 1.0) -> float:
+        """Return the seconds for a micro-batch, of whose rows' tokens a share is trained."""
+        return self._sum(count_terms(size.tokens, size.rows * size.length, size.length, size.row_tokens * trained_share))
+
+    def _sum(self, sizes: Terms) -> float:
         return sum(a * b for a, b in zip(self.terms, sizes, strict=True))
 
 
@@ -58,10 +62,10 @@ def price(work: WorkTerms, pace: Pace, factor: float = 1.0) -> MicroCost:
     """Return what `work` costs at this pace, times `factor`."""
     paces = [factor * value for value in astuple(pace)]
     columns = zip(*work.list_terms(), strict=True)
-    one, length, squared, token, token_length, label = (
+    one, length, squared, token, place, place_length, label = (
         sum(a * b for a, b in zip(column, paces, strict=True)) for column in columns
     )
-    return MicroCost((one, length, squared, token, token_length, label))
+    return MicroCost((one, length, squared, token, place, place_length, label))
 
 
 def find_costs(
@@ -90,33 +94,15 @@ def find_costs(
     return price(step, device.closed, factor), price(forward, device.closed, factor)
 
 
-def split_rows(lengths: tuple[float, ...], run: RunShape, max_length: int) -> list[tuple[int, float]]:
-    """Return (rows, padded length) of the micro-batches of these rows, the longest first, as the engine cuts them."""
-    most_tokens = CPU_TOKENS_PER_MICRO_BATCH if run.device == "cpu" else math.inf
-    found: list[tuple[int, float]] = []
-    count, longest = 0, 0.0
-    for length in lengths:
-        if count and (count == run.micro_batch or longest * (count + 1) > most_tokens):
-            found.append((count, _pad(longest, max_length)))
-            count = 0
-        longest = longest if count else max(1.0, length)
-        count += 1
-    if count:
-        found.append((count, _pad(longest, max_length)))
-    return found
-
-
-def _pad(length: float, max_length: int) -> float:
-    return float(min(max_length, math.ceil(length / LENGTH_STEP) * LENGTH_STEP))
-
-
-def estimate_rows_seconds(cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int) -> float:
-    """Return the seconds of the micro-batches over `rows` rows that are sorted and cut together."""
+def estimate_step_seconds(  # noqa: PLR0917
+    cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int, steps: int = 1
+) -> float:
+    """Return the mean seconds of the micro-batches over `rows` random rows that are sorted and cut together."""
     if rows <= 0 or not lengths.quantiles:
         return 0.0
-    drawn = min(rows, MOST_DRAWN)
-    parts = split_rows(lengths.draw_step(drawn, max_length), run, max_length)
-    return sum(cost.seconds(count, length, lengths.trained_share) for count, length in parts) * rows / drawn
+    drawn = simulate_steps(lengths, run, rows, max_length, steps)
+    seconds = sum(cost.seconds_of(part, lengths.trained_share) for part in drawn.parts)
+    return seconds / drawn.steps * max(1.0, rows / ROWS_DRAWN)
 
 
 def estimate_seconds(
@@ -136,14 +122,17 @@ def estimate_seconds(
     rows_per_step = min(train_rows, run.micro_batch * accumulation)
     full_steps, rest = divmod(train_rows, rows_per_step)
     update = 4.0 * run.adapter_params / device.optimizer_bytes_per_second
-    epoch = full_steps * (estimate_rows_seconds(step_cost, run, lengths, rows_per_step, max_length) + update)
+    step_seconds = estimate_step_seconds(step_cost, run, lengths, rows_per_step, max_length, full_steps * epochs)
+    epoch = full_steps * (step_seconds + update)
     if rest:
-        epoch += estimate_rows_seconds(step_cost, run, lengths, rest, max_length) + update
-    evaluation = estimate_rows_seconds(forward_cost, run, lengths, heldout_rows, max_length)
+        epoch += estimate_step_seconds(step_cost, run, lengths, rest, max_length, epochs) + update
+    evaluation = estimate_step_seconds(forward_cost, run, lengths, heldout_rows, max_length)
     mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
     reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
-    longest = split_rows(lengths.draw_step(min(rows_per_step, MOST_DRAWN), max_length), run, max_length)[0]
-    probe = step_cost.seconds(*longest, lengths.trained_share)
+    row = min(lengths.longest, max_length)
+    most = simulate_steps(lengths, run, rows_per_step, max_length, 1).parts[0].rows
+    longest = measure_part([row] * most, max_length, lengths.shared if run.packed else None)
+    probe = step_cost.seconds_of(longest, lengths.trained_share)
     if run.device == "cpu":
         probe = min(PROBE_SECONDS, probe + 2 * step_cost.seconds(1, PROBE_TOKENS, lengths.trained_share))
     p50 = around + reading + probe + epochs * epoch + (epochs + 1) * evaluation

@@ -19,6 +19,10 @@ _TRACED_SOURCES = ("training", "planner/trace")
 """Folders below `app` whose code decides what a trace shows: a profile made by other code is not used."""
 
 
+Terms = tuple[float, float, float, float, float, float, float]
+"""Of 1, S, S * S, T, A, A * S, N: see contracts.trace.Affine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a device has to do for one part of a step. Operations, bytes, kernels."""
@@ -76,7 +80,7 @@ def estimate_traced(profile: TraceProfile, run: RunShape, labels: int | None = N
     `labels` are the trained tokens of the micro-batch; None = all of them.
     """
     labelled = run.tokens if labels is None else min(labels, run.tokens)
-    terms = count_terms(run.micro_batch, run.length, labelled)
+    terms = count_terms(run.tokens, run.places, run.length, labelled)
     highest = max(_select_humps(profile, labelled), key=lambda hump: _sum(hump, terms))
     on_cpu = run.device == "cpu"
     holes = CPU_HOLES if on_cpu else 1.0
@@ -94,13 +98,13 @@ def estimate_traced(profile: TraceProfile, run: RunShape, labels: int | None = N
 
 def count_live_bytes(profile: TraceProfile, batch: int, length: int, labels: int) -> int:
     """Return the live bytes at the step's highest moment, context excluded."""
-    terms = count_terms(batch, length, labels)
+    terms = count_terms(batch * length, batch * length, length, labels)
     return round(max(_sum(hump, terms) for hump in _select_humps(profile, labels)))
 
 
 def count_work(costs: StepCosts, batch: float, length: float, labels: float) -> Work:
-    """Return the work of `costs` (one of the profile's three) for a micro-batch; sizes may be expected values."""
-    terms = count_terms(batch, length, labels)
+    """Return the work of `costs` (one of the profile's three) for a padded micro-batch; sizes may be expected values."""
+    terms = count_terms(batch * length, batch * length, length, labels)
     return Work(
         flops_half=_value(costs.flops_half, terms),
         flops_full=_value(costs.flops_full, terms),
@@ -112,10 +116,22 @@ def count_work(costs: StepCosts, batch: float, length: float, labels: float) -> 
     )
 
 
-def count_terms(batch: float, length: float, labels: float) -> tuple[float, ...]:
+def count_terms(tokens: float, places: float, length: float, labels: float) -> Terms:
     """Return the values that `Affine`'s coefficients multiply, in its order."""
-    tokens = batch * length
-    return (1.0, length, length * length, tokens, tokens * length, labels)
+    return (1.0, length, length * length, tokens, places, places * length, labels)
+
+
+def list_coefficients(affine: Affine) -> Terms:
+    """Return the coefficients in the order of `count_terms`."""
+    return (
+        affine.constant,
+        affine.per_length,
+        affine.per_length_squared,
+        affine.per_token,
+        affine.per_place,
+        affine.per_place_length,
+        affine.per_label,
+    )
 
 
 def _select_humps(profile: TraceProfile, labels: float) -> list[Hump]:
@@ -124,19 +140,11 @@ def _select_humps(profile: TraceProfile, labels: float) -> list[Hump]:
     return [hump for hump in profile.humps if hump.labels in {"any", size}]
 
 
-def _value(affine: Affine, terms: tuple[float, ...]) -> float:
-    one, length, squared, tokens, token_lengths, labels = terms
-    return (
-        affine.constant * one
-        + affine.per_length * length
-        + affine.per_length_squared * squared
-        + affine.per_token * tokens
-        + affine.per_token_length * token_lengths
-        + affine.per_label * labels
-    )
+def _value(affine: Affine, terms: Terms) -> float:
+    return sum(a * b for a, b in zip(list_coefficients(affine), terms, strict=True))
 
 
-def _sum(hump: Hump, terms: tuple[float, ...]) -> float:
+def _sum(hump: Hump, terms: Terms) -> float:
     parts = (
         hump.weights,
         hump.adapter,

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from app.contracts.plan import ModelShape
-from app.contracts.trace import Affine, StepCosts
-from app.planner.memory import PRODUCT_ATTENTION_TOKENS, count_saved_bytes_per_token
+from app.contracts.trace import StepCosts
+from app.planner.memory import PRODUCT_ATTENTION_TOKENS, count_saved_bytes_per_place, count_saved_bytes_per_token
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_block_weights
-from app.planner.traced import Work
-
-Terms = tuple[float, float, float, float, float, float]
-"""Coefficients of 1, S, S * S, T, T * S, N: see contracts.trace.Affine."""
+from app.planner.traced import Terms, Work, count_terms, list_coefficients
 
 TRAFFIC_PER_KEPT_BYTE = {True: 11.5, False: 8.3}
 """Counted: bytes that element-wise work moves per byte that autograd keeps, in 16 bits (True) and in 32."""
@@ -49,7 +46,7 @@ class WorkTerms:
 
     def at(self, batch: float, length: float, labels: float) -> Work:
         """Return the work of `batch` rows of `length` tokens, `labels` of all of them trained."""
-        sizes = measure_terms(batch, length, labels)
+        sizes = count_terms(batch * length, batch * length, length, labels)
         return Work(*(sum(a * b for a, b in zip(terms, sizes, strict=True)) for terms in self.list_terms()))
 
     def list_terms(self) -> tuple[Terms, ...]:
@@ -65,33 +62,16 @@ class WorkTerms:
         )
 
 
-def measure_terms(batch: float, length: float, labels: float) -> Terms:
-    """Return what the coefficients of `Terms` multiply."""
-    tokens = batch * length
-    return (1.0, length, length * length, tokens, tokens * length, labels)
-
-
 def read_terms(costs: StepCosts) -> WorkTerms:
     """Return the traced costs of one of a profile's passes."""
     return WorkTerms(
-        flops_half=_read(costs.flops_half),
-        flops_full=_read(costs.flops_full),
-        flops_attention=_read(costs.flops_attention),
-        bytes_elementwise=_read(costs.bytes_elementwise),
-        bytes_gemm=_read(costs.bytes_gemm),
-        bytes_unpacked=_read(costs.bytes_unpacked),
-        launches=_read(costs.launches),
-    )
-
-
-def _read(affine: Affine) -> Terms:
-    return (
-        affine.constant,
-        affine.per_length,
-        affine.per_length_squared,
-        affine.per_token,
-        affine.per_token_length,
-        affine.per_label,
+        flops_half=list_coefficients(costs.flops_half),
+        flops_full=list_coefficients(costs.flops_full),
+        flops_attention=list_coefficients(costs.flops_attention),
+        bytes_elementwise=list_coefficients(costs.bytes_elementwise),
+        bytes_gemm=list_coefficients(costs.bytes_gemm),
+        bytes_unpacked=list_coefficients(costs.bytes_unpacked),
+        launches=list_coefficients(costs.launches),
     )
 
 
@@ -129,27 +109,29 @@ def _count(
     scores = float(shape.layers * shape.heads * shape.head_dim)
     dense = 2.0 * passes * weights + adapter * run.adapter_params
     words = head * shape.hidden * shape.vocab
-    flops: Terms = (0.0, 0.0, 0.0, dense, attention * scores, words)
-    kept = TRAFFIC_PER_KEPT_BYTE[half] * shape.layers * count_saved_bytes_per_token(shape, run)
+    flops: Terms = (0.0, 0.0, 0.0, dense, 0.0, attention * scores, words)
+    traffic = TRAFFIC_PER_KEPT_BYTE[half] * shape.layers * again
+    by_token = traffic * count_saved_bytes_per_token(shape, run)
+    by_place = traffic * count_saved_bytes_per_place(shape, run)
     # The adapter is cast to 16 bits once per call and its gradient back.
     casts = 12.0 * run.adapter_params if half else 0.0
     # rank x (inputs + outputs) is the adapter's size: what goes into and out of all adapted layers.
     ends = run.adapter_params / run.rank
     products: Terms = (
-        e * weights * passes, 0.0, 0.0, e * ends * (passes + 4.0),
+        e * weights * passes, 0.0, 0.0, e * ends * (passes + 4.0), 0.0,
         ATTENTION_BYTES_PER_SCORE * e * shape.layers * shape.heads if stored else 0.0,
         2.0 * e * shape.vocab,
     )  # fmt: skip
     # 4 bits: each pass unpacks every matrix, half a byte read and 2 bytes written.
     unpacked = 2.5 * weights * passes if run.quantization == "nf4" else 0.0
     launches = LAUNCHES_PER_BLOCK[half] * shape.layers * again + LAUNCHES_PER_STEP
-    none: Terms = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    none: Terms = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     return WorkTerms(
         flops_half=flops if half else none,
         flops_full=none if half else flops,
-        flops_attention=(0.0, 0.0, 0.0, 0.0, attention * scores, 0.0),
-        bytes_elementwise=(casts, 0.0, 0.0, kept * again, 0.0, loss * shape.vocab),
+        flops_attention=(0.0, 0.0, 0.0, 0.0, 0.0, attention * scores, 0.0),
+        bytes_elementwise=(casts, 0.0, 0.0, by_token, by_place, 0.0, loss * shape.vocab),
         bytes_gemm=products,
-        bytes_unpacked=(unpacked, 0.0, 0.0, 0.0, 0.0, 0.0),
-        launches=(launches, 0.0, 0.0, 0.0, 0.0, 0.0),
+        bytes_unpacked=(unpacked, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        launches=(launches, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     )

@@ -7,6 +7,7 @@ jobs/<id>/
     trainer.log         its stdout and stderr
     control/cancel      asks the trainer to stop (control/pause: stop at a checkpoint)
     data/               train.jsonl, heldout.jsonl: hard links into the data set
+    encoded/            the same as token ids, while the job is unfinished
     checkpoints/        checkpoint-<step>/
     adapter/            the result, in PEFT's format
     report.json         Report
@@ -74,6 +75,7 @@ class JobDir:
         self.pause_file = path / "control" / "pause"
         self.train_file = path / "data" / "train.jsonl"
         self.heldout_file = path / "data" / "heldout.jsonl"
+        self.encoded = path / "encoded"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
 

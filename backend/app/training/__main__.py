@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     # on two cores with a load of 10). A short spin, then sleep.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
     job_dir = JobDir(arguments.job_folder.absolute())

@@ -84,7 +84,7 @@ def assemble(
 
 def add_gradient(head: LossHead, batch: MicroBatch) -> Tensor:
     """Run one micro-batch forward and backward; return its summed loss in nats, detached, on the device."""
-    loss = head.summed(batch.ids, batch.positions, batch.targets)
+    loss = head.summed(batch)
     loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 

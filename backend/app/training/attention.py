@@ -2,8 +2,11 @@
 
 PyTorch's fused attention has a slow backward pass on processors: 3 to 5 times slower than these products up to 512
 tokens (measured on two cores with AVX-512 BF16). Beyond that the (length x length) matrices grow too large and the
-fused one is used. Batches are padded on the right and labels skip the padding, so causality is the only mask needed:
+fused one is used. Rows are padded on the right and labels skip the padding, so causality is the only mask needed:
 a name that transformers has no mask function for gets none.
+
+All else in a model works on each token alone. So a packed micro-batch (batching.py) is a batch of one long row to the
+model, and only here its tokens are laid out as rows.
 """
 
 from functools import lru_cache
@@ -13,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, masking_utils
+
+from app.training.batching import Layout
 
 NAME = "affinage_products"
 LONGEST = 512
@@ -70,22 +75,86 @@ class _Products(torch.autograd.Function):
         return grad_q.view(ctx.query_shape), grad_k.view(ctx.key_shape), grad_v.view(ctx.key_shape), None
 
 
+class Unpacked(torch.autograd.Function):
+    """The tokens of a packed micro-batch at their places in rows: (tokens, at least C) -> (rows * length, C)."""
+
+    @staticmethod
+    def forward(ctx: Any, packed: Tensor, layout: Layout, columns: int) -> Tensor:
+        """`columns` is C: what stands to the right of it is not taken along, and its gradient is left empty."""
+        ctx.layout, ctx.shape = layout, packed.shape
+        return packed[:, :columns].index_select(0, layout.sources)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        layout, grad = ctx.layout, grads[0]
+        columns = grad.shape[1]
+        packed = grad.new_empty(ctx.shape)
+        packed[: layout.used, :columns] = grad.index_select(0, layout.places)
+        packed[layout.used :].zero_()
+        if layout.shared:
+            in_rows = grad.view(layout.rows, layout.length, columns)
+            packed[: layout.shared, :columns] = in_rows[:, : layout.shared].sum(0)
+        return packed, None, None
+
+
+class Packed(torch.autograd.Function):
+    """The reverse of Unpacked: (rows * length, C) -> (tokens, C); a shared token's from the first row."""
+
+    @staticmethod
+    def forward(ctx: Any, unpacked: Tensor, layout: Layout, tokens: int) -> Tensor:
+        ctx.layout = layout
+        packed = unpacked.new_empty(tokens, unpacked.shape[1])
+        torch.index_select(unpacked, 0, layout.places, out=packed[: layout.used])
+        packed[layout.used :].zero_()
+        return packed
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        layout, grad = ctx.layout, grads[0]
+        unpacked = grad.new_zeros(layout.rows * layout.length, grad.shape[1])
+        unpacked.index_copy_(0, layout.places, grad[: layout.used])
+        return unpacked, None, None
+
+
+def unpack_heads(x: Tensor, layout: Layout) -> Tensor:
+    """Return (1, heads, tokens, width) as (rows, heads, length, width)."""
+    _, heads, tokens, width = x.shape
+    rows: Tensor = Unpacked.apply(x.transpose(1, 2).reshape(tokens, heads * width), layout, heads * width)  # type: ignore[no-untyped-call]
+    return rows.view(layout.rows, layout.length, heads, width).transpose(1, 2)
+
+
 def causal_attention(  # noqa: PLR0917  transformers' interface
-    module: nn.Module,  # noqa: ARG001  part of transformers' interface
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001  always None: see the module's docstring
     scaling: float | None = None,
+    layout: Layout | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally, with transformers' signature. Tensors are (batch, heads, length, width); no cache, no dropout."""
+    """Attend causally, with transformers' signature. Tensors are (batch, heads, length, width); no cache, no dropout.
+
+    With a `layout` the batch is 1 and the length is that of all packed tokens.
+    """
+    if layout is not None:
+        tokens = query.shape[2]
+        query, key, value = (unpack_heads(part, layout) for part in (query, key, value))
+        attended = causal_attention(module, query, key, value, None, scaling)[0].flatten(0, 1)
+        packed: Tensor = Packed.apply(attended.flatten(1), layout, tokens)  # type: ignore[no-untyped-call]
+        return packed.view(1, tokens, *attended.shape[1:]), None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out: Tensor
     if query.shape[2] <= LONGEST:
-        out: Tensor = _Products.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        out = _Products.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
     else:
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
     return out.transpose(1, 2).contiguous(), None
+
+
+def can_unpack(model: nn.Module) -> bool:
+    """Return whether a model was loaded with this attention, and so takes packed micro-batches."""
+    return bool(model.config._attn_implementation == NAME)  # type: ignore[union-attr]
 
 
 def choose_attention(config: Any, device_type: str) -> str | None:

@@ -9,7 +9,8 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 
-from app.training.attention import NAME, causal_attention
+from app.training.attention import NAME, Packed, Unpacked, causal_attention
+from app.training.batching import Layout
 from app.training.fused import AddedProduct, GatedProduct, NormedProducts, RotatedHeads, SharedInput
 from app.training.lora import LoraLayer
 
@@ -18,7 +19,10 @@ _KNOWN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 
 
 class FusedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
-    """A block in training: takes and returns (rows, length, H). It has no cache, so it cannot generate."""
+    """A block in training: takes and returns (rows, length, H), or (1, tokens, H) with the layout of packed rows.
+
+    It has no cache, so it cannot generate.
+    """
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -34,18 +38,28 @@ class FusedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
         self.counts = (self.qkv.sizes[0] // attention.head_dim, self.qkv.sizes[1] // attention.head_dim)
         self.train(block.training)
 
-    def forward(self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], **_: Any) -> Tensor:
+    def forward(
+        self, hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], layout: Layout | None = None, **_: Any
+    ) -> Tensor:
         """Return the stream after attention and MLP."""
         rows, length, width = hidden_states.shape
         x = hidden_states.reshape(rows * length, width)
         products = _normed(x, self.input_layernorm, self.qkv)
         cos, sin = position_embeddings
+        if layout is not None:
+            products = Unpacked.apply(products, layout, self.qkv.outputs)  # type: ignore[no-untyped-call]
+            rows = layout.rows
+            # Every row begins at the first position.
+            cos, sin = (part.index_select(1, layout.sources[: layout.length]) for part in (cos, sin))
         query, key, value = RotatedHeads.apply(products, cos, sin, rows, self.counts)  # type: ignore[no-untyped-call]
         attended = causal_attention(self.self_attn, query, key, value, None, scaling=self.self_attn.scaling)[0]
-        x = _added(x, attended.view(rows * length, -1), self.self_attn.o_proj)
+        attended = attended.view(-1, self.counts[0] * self.self_attn.head_dim)
+        if layout is not None:
+            attended = Packed.apply(attended, layout, len(x))  # type: ignore[no-untyped-call]
+        x = _added(x, attended, self.self_attn.o_proj)
         products = _normed(x, self.post_attention_layernorm, self.gate_up)
         gated = GatedProduct.apply(products, self.gate_up.sizes[0])  # type: ignore[no-untyped-call]
-        return _added(x, gated, self.mlp.down_proj).view(rows, length, width)
+        return _added(x, gated, self.mlp.down_proj).view_as(hidden_states)
 
 
 def _normed(x: Tensor, norm: Any, shared: SharedInput) -> Tensor:
@@ -74,7 +88,7 @@ def fuse_blocks(model: nn.Module) -> int:
 
 
 def _is_plain(block: Any) -> bool:
-    """Whether all of the block's layers are ordinary ones with one precision, adapters without dropout, and SiLU."""
+    """Whether all of the block's layers are ordinary ones with one precision, adapters without dropout or DoRA, and SiLU."""
     attention, mlp = block.self_attn, block.mlp
     layers = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
     layers += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
@@ -83,7 +97,7 @@ def _is_plain(block: Any) -> bool:
         return False
     if linears[3].bias is not None or linears[6].bias is not None:
         return False
-    if any(isinstance(layer, LoraLayer) and layer.dropout for layer in layers):
+    if any(isinstance(layer, LoraLayer) and (layer.dropout or layer.lora_magnitude is not None) for layer in layers):
         return False
     types = {linear.weight.dtype for linear in linears} | {block.input_layernorm.weight.dtype}
     return len(types) == 1 and isinstance(mlp.act_fn, SiLUActivation)

@@ -5,6 +5,7 @@ Work is resumed from the newest complete checkpoint when one is there, with the 
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,10 +20,11 @@ from app.contracts.job import TrainingJob
 from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged
 from app.datasets.render import Renderer
+from app.planner.micro_batches import CPU_TOKENS
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
 from app.training.assembly import assemble, finish_gradient, update
-from app.training.batching import EncodedRows, Row, encode_rows, epoch_order, steps_per_epoch
+from app.training.batching import Row, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
@@ -31,14 +33,11 @@ from app.training.memory import peak_bytes, reserved_peak_bytes, settle
 from app.training.probe import probe
 from app.training.remaining import estimate_remaining
 from app.training.repeating import compute_finite, is_finite, name_rows
+from app.training.rows import Counts, EncodedRows, encode_rows
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
 log = logging.getLogger(__name__)
-
-CPU_TOKEN_BUDGET = 1024
-"""Tokens of a micro-batch on a processor: its caches hold the activations of that many (482 against 348 tokens/s at
-2048, two cores with AVX-512 BF16). The planner's row limit still holds; the gradient does not depend on either."""
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -53,7 +52,7 @@ _TOKENIZER_FILES = (
 
 
 def train(  # noqa: PLR0912, PLR0915  long because it is linear
-    job_dir: JobDir, stop: StopWatch, max_micro_batch: int | None = None, cpu_token_budget: int = CPU_TOKEN_BUDGET
+    job_dir: JobDir, stop: StopWatch, max_micro_batch: int | None = None, cpu_token_budget: int = CPU_TOKENS
 ) -> Report:
     """Run or continue the job in `job_dir`; write adapter/ and report.json; return the report.
 
@@ -78,8 +77,17 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         fetch_weights(job.model, job_dir, stop.check)
     _begin(job_dir, "tokenising")
     renderer = Renderer.load(Path(job.model.path))
-    train_set = encode_rows(job_dir.train_file, renderer, opt.max_length, opt.long_rows, stop.check)
-    heldout = encode_rows(job_dir.heldout_file, renderer, opt.max_length, opt.long_rows, stop.check)
+    train_set, heldout = (
+        encode_rows(
+            file,
+            job_dir.encoded / f"{file.stem}.rows",
+            renderer,
+            max_length=opt.max_length,
+            long_rows=opt.long_rows,
+            check_stop=stop.check,
+        )
+        for file in (job_dir.train_file, job_dir.heldout_file)
+    )
     if not train_set.rows:
         raise DatasetInvalid("nothing_trained")
     _begin(job_dir, "loading")
@@ -114,10 +122,10 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         summed = compute_finite(compute, job, lambda on: on.summed_loss(heldout.rows), lambda loss: (loss,), note)
         if not is_finite(summed):
             raise Diverged("heldout", step=current.step)
-        loss = summed / heldout.trained_tokens
+        loss = summed / heldout.counts.trained_tokens
         epoch = current.step / epoch_steps
         job_dir.append(
-            EvalLogged(step=current.step, epoch=epoch, loss=loss, rows=len(heldout.rows), tokens=heldout.trained_tokens)
+            EvalLogged(step=current.step, epoch=epoch, loss=loss, rows=len(heldout.rows), tokens=heldout.counts.trained_tokens)
         )
         before = loss if current.heldout_before is None else current.heldout_before
         seconds = time.monotonic() - evaluation_started
@@ -213,6 +221,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     _save_result(job_dir, job, model)
     report = _report(state, train_set, heldout, earlier_seconds + time.monotonic() - started, device)
     write_atomically(job_dir.report_file, report.model_dump_json(indent=2))
+    shutil.rmtree(job_dir.encoded)
     return report
 
 
@@ -262,7 +271,7 @@ def _save_result(job_dir: JobDir, job: TrainingJob, model: nn.Module) -> None:
 
 def _note_rows(job_dir: JobDir, train_set: EncodedRows, heldout: EncodedRows, max_length: int) -> None:
     """Say which rows were cut or left out, and why."""
-    counts: dict[str, Callable[[EncodedRows], int]] = {
+    counts: dict[str, Callable[[Counts], int]] = {
         "rows_truncated": lambda rows: rows.truncated,
         "rows_divided": lambda rows: rows.divided,
         "rows_dropped.too_long": lambda rows: rows.dropped,
@@ -270,7 +279,7 @@ def _note_rows(job_dir: JobDir, train_set: EncodedRows, heldout: EncodedRows, ma
         "rows_dropped.not_renderable": lambda rows: rows.unrenderable,
     }
     for key, count in counts.items():
-        rows = count(train_set) + count(heldout)
+        rows = count(train_set.counts) + count(heldout.counts)
         if rows:
             job_dir.append(Noted(level="warning", key=key, params={"rows": rows, "max_length": max_length}))
     if not heldout.rows:
@@ -279,6 +288,7 @@ def _note_rows(job_dir: JobDir, train_set: EncodedRows, heldout: EncodedRows, ma
 
 def _report(state: RunState, train_set: EncodedRows, heldout: EncodedRows, seconds: float, device: torch.device) -> Report:
     assert state.loss_first is not None and state.loss_last is not None, "a run has at least one step"
+    counts = train_set.counts
     return Report(
         heldout_rows=len(heldout.rows),
         loss_before=state.heldout_before,
@@ -291,7 +301,7 @@ def _report(state: RunState, train_set: EncodedRows, heldout: EncodedRows, secon
         peak_bytes=max(state.peak_bytes, peak_bytes(device)),
         peak_reserved_bytes=reserved_peak_bytes(device),
         trained_rows=len(train_set.rows),
-        truncated_rows=train_set.truncated,
-        dropped_rows=train_set.dropped + train_set.untrained + train_set.unrenderable,
-        trained_token_share=train_set.trained_tokens / train_set.tokens,
+        truncated_rows=counts.truncated,
+        dropped_rows=counts.dropped + counts.untrained + counts.unrenderable,
+        trained_token_share=counts.trained_tokens / counts.tokens,
     )

@@ -137,7 +137,7 @@ class RotatedHeads(torch.autograd.Function):
     def forward(  # noqa: PLR0917  autograd passes them by place
         ctx: Any, y: Tensor, cos: Tensor, sin: Tensor, rows: int, counts: tuple[int, int]
     ) -> tuple[Tensor, ...]:
-        """`y` (T, more than (heads + 2 key heads) * width); `cos`, `sin` (1 or rows, length, width); `counts` both heads."""
+        """`y` (T, at least (heads + 2 key heads) * width); `cos`, `sin` (1 or rows, length, width); `counts` both heads."""
         ctx.save_for_backward(cos, sin)
         ctx.shape, ctx.rows, ctx.counts, ctx.options = y.shape, rows, counts, {"dtype": y.dtype, "device": y.device}
         q, k, v = _heads(y, rows, counts, cos.shape[-1])

@@ -15,9 +15,13 @@ from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
 from app.core.units import format_bytes
 from app.storage.job_dir import JobDir
 from app.training.assembly import add_gradient
-from app.training.batching import Row, collate, split
+from app.training.batching import MicroBatch, Row, collate, split
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
+from app.training.row_file import longest_first
+
+EVALUATED_TOGETHER = 512
+"""Rows of an evaluation that are in memory at the same time."""
 
 
 @dataclass
@@ -51,25 +55,30 @@ class Computer:
         """Return the summed loss of `rows` in nats, without gradients and without the adapter's dropout."""
         self.head.model.eval()
         try:
-            return self._shrinking(rows, self._sum)
+            return sum(self._shrinking(part, self._sum) for part in longest_first(rows, EVALUATED_TOGETHER))
         finally:
             self.head.model.train()
 
+    def split(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Return the micro-batches that the limits allow, the longest rows first."""
+        return split(rows, self.limits.rows, self.limits.tokens, packed=self.head.packs)
+
+    def _collate(self, rows: Sequence[Row]) -> MicroBatch:
+        return collate(rows, self.pad_id, self.device, self.max_length, packed=self.head.packs)
+
     def _accumulate(self, rows: Sequence[Row]) -> float:
         total = torch.zeros((), device=self.device)
-        for part in split(rows, self.limits.rows, self.limits.tokens):
+        for part in self.split(rows):
             self.check_stop()
-            batch = collate(part, self.pad_id, self.device, self.max_length)
-            total += add_gradient(self.head, batch)
+            total += add_gradient(self.head, self._collate(part))
         return total.item()
 
     @torch.no_grad()
     def _sum(self, rows: Sequence[Row]) -> float:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in split(rows, self.limits.rows, self.limits.tokens):
+        for part in self.split(rows):
             self.check_stop()
-            batch = collate(part, self.pad_id, self.device, self.max_length)
-            total += self.head.summed(batch.ids, batch.positions, batch.targets)
+            total += self.head.summed(self._collate(part))
         return total.item()
 
     def _shrinking(self, rows: Sequence[Row], attempt: Callable[[Sequence[Row]], float]) -> float:
@@ -86,7 +95,7 @@ class Computer:
                 parameter.grad = None
             release()
             self.set_random_state(random_state)
-            self._halve(max(len(part) for part in split(rows, self.limits.rows, self.limits.tokens)))
+            self._halve(max(len(part) for part in self.split(rows)))
 
     def random_state(self) -> list[torch.Tensor]:
         """Return the state of the generators that dropout draws from."""

@@ -14,9 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.contracts.hardware import DeviceKind
+from app.training.attention import can_unpack
+from app.training.batching import MicroBatch
 
 CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits per chunk: 32 MB in fp32 stays near the processor's cache; 64 MB on a card, small enough for cards of 2 GB."""
+
+
+LABEL_STEP = 16
+"""Chunks have a multiple of so many positions: a processor keeps machine code for each size of a product
+(planner/prepared.py), and without it every micro-batch would have a last chunk of another size."""
+
+
+def count_chunk_rows(chunk_elements: int, words: int) -> int:
+    """Return how many labelled positions have their logits at the same time."""
+    rows = max(1, chunk_elements // words)
+    return rows // LABEL_STEP * LABEL_STEP or rows
 
 
 class _SummedNll(torch.autograd.Function):
@@ -28,17 +41,20 @@ class _SummedNll(torch.autograd.Function):
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
-        rows = max(1, chunk_elements // weight.shape[0])
+        rows = count_chunk_rows(chunk_elements, weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
             target = targets[part, None]
-            log_probs = F.log_softmax(F.linear(hidden[part], weight, bias).float(), dim=-1)
-            total -= log_probs.gather(1, target).sum()
+            count = len(target)
+            missing = -count % LABEL_STEP if hidden.device.type == "cpu" else 0
+            states = F.pad(hidden[part], (0, 0, 0, missing)) if missing else hidden[part]
+            log_probs = F.log_softmax(F.linear(states, weight, bias).float(), dim=-1)
+            total -= log_probs[:count].gather(1, target).sum()
             if grad is not None:
                 # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
                 delta = log_probs.exp_()
-                delta.scatter_add_(1, target, torch.full_like(target, -1, dtype=delta.dtype))
-                grad[part] = delta.to(hidden.dtype) @ weight
+                delta[:count].scatter_add_(1, target, torch.full_like(target, -1, dtype=delta.dtype))
+                grad[part] = (delta.to(hidden.dtype) @ weight)[:count]
         ctx.grad = grad
         return total
 
@@ -80,21 +96,31 @@ class LossHead:
         """
         return LossHead(model, _head_is_plain(model), CHUNK_ELEMENTS[kind])
 
-    def summed(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed loss in nats.
+    @property
+    def chunk_rows(self) -> int:
+        """Labelled positions that the loss works on at a time; 0 when it takes all."""
+        head = self.model.get_output_embeddings()  # type: ignore[operator]
+        return count_chunk_rows(self.chunk_elements, head.weight.shape[0]) if self.chunked else 0
 
-        ids (batch, length), padded on the right; `positions` are indices into the flattened (batch * length) that
-        predict the ids in `targets`.
-        """
+    @property
+    def packs(self) -> bool:
+        """Whether the model takes packed micro-batches: its attention is ours."""
+        return can_unpack(self.model)
+
+    def summed(self, batch: MicroBatch) -> Tensor:
+        """Return the summed loss of the batch's targets in nats."""
+        arguments: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
+        if batch.layout is not None:
+            arguments |= {"position_ids": batch.places, "layout": batch.layout}
         if self.chunked:
             body: nn.Module = self.model.base_model  # type: ignore[assignment]
             head: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
-            hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-            chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, positions)
-            return summed_nll(chosen, head.weight, targets, head.bias, chunk_elements=self.chunk_elements)
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        chosen = logits.view(-1, logits.shape[-1]).index_select(0, positions)
-        return F.cross_entropy(chosen.float(), targets, reduction="sum")
+            hidden = body(**arguments).last_hidden_state
+            chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, batch.positions)
+            return summed_nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements)
+        logits = self.model(**arguments).logits
+        chosen = logits.view(-1, logits.shape[-1]).index_select(0, batch.positions)
+        return F.cross_entropy(chosen.float(), batch.targets, reduction="sum")
 
 
 def _head_is_plain(model: nn.Module) -> bool:

@@ -17,10 +17,11 @@ from torch import nn
 from app.contracts.events import Noted
 from app.core.units import format_bytes
 from app.training.assembly import finish_gradient, update
-from app.training.batching import Row, split
+from app.training.batching import Row
 from app.training.checkpoint import RunState, save_checkpoint
 from app.training.gradient import Computer
 from app.training.memory import peak_bytes, reset_peak
+from app.training.row_file import longest_first
 
 PROBE_SECONDS = 5.0
 """On the processor."""
@@ -74,8 +75,8 @@ def probe(
 
 def longest_micro_batch(compute: Computer, rows: Sequence[Row]) -> list[Row]:
     """Return the micro-batch of the longest rows that could meet in one step."""
-    longest = sorted(rows, key=lambda row: -len(row.ids))[: compute.limits.rows]
-    return split(longest, compute.limits.rows, compute.limits.tokens)[0]
+    longest = next(longest_first(rows, compute.limits.rows))
+    return compute.split(longest)[0]
 
 
 def affordable(compute: Computer, rows: Sequence[Row]) -> list[Row]:

@@ -12,11 +12,12 @@ from transformers import AutoModelForCausalLM
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
 from app.training.assembly import assemble
-from app.training.batching import LENGTH_STEP, EncodedRows, collate, divide, encode_rows, epoch_order, split, steps_per_epoch
+from app.training.batching import collate, epoch_order, split, steps_per_epoch
 from app.training.gradient import Computer, Limits
 from app.training.loading import load_model
 from app.training.lora import adapter_tensors
-from tests.engine.tiny import GPT2_TARGETS, LLAMA_TARGETS, examples, make_job
+from app.training.rows import EncodedRows
+from tests.engine.tiny import GPT2_TARGETS, LLAMA_TARGETS, encode, examples, make_job
 
 TARGETS = {"llama": LLAMA_TARGETS, "qwen2": LLAMA_TARGETS, "gpt2": GPT2_TARGETS}
 CPU = torch.device("cpu")
@@ -26,7 +27,7 @@ def prepare(job_dir: JobDir, limits: Limits) -> tuple[Computer, EncodedRows]:
     """Return a computer over a model whose adapter is not zero, and the rows of the job."""
     job = job_dir.read_job()
     renderer = Renderer.load(Path(job.model.path))
-    rows = encode_rows(job_dir.train_file, renderer, job.optimization.max_length, "truncate", lambda: None)
+    rows = encode(job_dir, job.optimization.max_length)
     model = load_model(job, CPU)
     torch.manual_seed(1)
     built = assemble(model, job.lora, kind="cpu")
@@ -72,7 +73,7 @@ def test_loss_and_gradients_equal_transformers_with_peft(
         loss = F.cross_entropy(logits, labels, reduction="sum")
         loss.backward()
         expected += loss.item()
-    assert abs(ours - expected) / encoded.trained_tokens < 1e-5
+    assert abs(ours - expected) / encoded.counts.trained_tokens < 1e-5
     for key, parameter in mine.items():
         difference = (parameter.grad - theirs[key].grad).norm() / theirs[key].grad.norm()
         assert difference < 2e-5, f"{key}: {difference}"
@@ -103,26 +104,11 @@ def test_dropout_of_the_frozen_model_is_off_in_training(gpt2: Path, tmp_path: Pa
     assert compute.accumulate_gradient(encoded.rows) == compute.accumulate_gradient(encoded.rows)
 
 
-def test_rows_are_cut_dropped_and_counted(llama: Path, tmp_path: Path) -> None:
-    rows = examples(8)
-    job_dir = make_job(tmp_path / "job", llama, train=rows, heldout=[])
-    renderer = Renderer.load(llama)
-    lengths = [renderer.encode(row, 10_000).full_length for row in rows]
-    limit = sorted(lengths)[5]
-    cut = encode_rows(job_dir.train_file, renderer, limit, "truncate", lambda: None)
-    assert cut.truncated + cut.untrained == sum(length > limit for length in lengths) > 0
-    assert max(len(row.ids) for row in cut.rows) <= limit
-    dropped = encode_rows(job_dir.train_file, renderer, limit, "drop", lambda: None)
-    assert dropped.dropped == sum(length > limit for length in lengths)
-    nothing = encode_rows(job_dir.train_file, renderer, 8, "truncate", lambda: None)
-    assert (nothing.rows, nothing.untrained) == ([], 8)
-
-
 def test_only_the_answer_is_trained(llama: Path, tmp_path: Path) -> None:
     rows = examples(1)
     job_dir = make_job(tmp_path / "job", llama, train=rows, heldout=[])
     renderer = Renderer.load(llama)
-    (row,) = encode_rows(job_dir.train_file, renderer, 512, "truncate", lambda: None).rows
+    (row,) = encode(job_dir).rows
     trained = renderer.decode([row.ids[i] for i in row.targets], skip_special=False)
     answer = rows[0].messages[-1].content
     assert trained.startswith(f"{answer}<|im_end|>")
@@ -140,7 +126,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 def test_micro_batches_keep_every_row_and_respect_the_limits(llama: Path, tmp_path: Path) -> None:
     job_dir = make_job(tmp_path / "job", llama, train=examples(20), heldout=[])
-    rows = encode_rows(job_dir.train_file, Renderer.load(llama), 512, "truncate", lambda: None).rows
+    rows = encode(job_dir).rows
     parts = split(rows, 3, 250)
     assert sorted(len(row.ids) for part in parts for row in part) == sorted(len(row.ids) for row in rows)
     assert all(len(part) <= 3 for part in parts)
@@ -151,30 +137,7 @@ def test_micro_batches_keep_every_row_and_respect_the_limits(llama: Path, tmp_pa
 def test_padding_rounds_up_but_never_beyond_the_longest_row_that_the_model_takes(llama: Path, tmp_path: Path) -> None:
     job_dir = make_job(tmp_path / "job", llama, train=examples(1), heldout=[])
     renderer = Renderer.load(llama)
-    (row,) = encode_rows(job_dir.train_file, renderer, 512, "truncate", lambda: None).rows
+    (row,) = encode(job_dir).rows
     longest = len(row.ids)
-    assert collate([row], renderer.pad_id, CPU, 512).ids.shape == (1, -(-longest // LENGTH_STEP) * LENGTH_STEP)
+    assert collate([row], renderer.pad_id, CPU, 512).ids.shape == (1, -(-longest // 16) * 16)
     assert collate([row], renderer.pad_id, CPU, longest).ids.shape == (1, longest)
-
-
-def test_a_long_row_is_split_so_that_each_learned_token_is_learned_once() -> None:
-    ids = list(range(100, 120))
-    trained = [index in {3, 4, 5, 6, 7, 12, 13, 19} for index in range(20)]
-    rows = divide(ids, trained, 6)
-    assert all(len(row.ids) <= 6 for row in rows)
-    learned = [(row.ids[target - 1], row.ids[target]) for row in rows for target in row.targets]
-    assert learned == [(ids[i - 1], ids[i]) for i in range(20) if trained[i]]
-    assert divide(ids, [False] * 20, 6) == []
-
-
-def test_split_keeps_every_answer_and_counts_the_rows(llama: Path, tmp_path: Path) -> None:
-    job_dir = make_job(tmp_path / "job", llama, train=examples(8), heldout=[])
-    renderer = Renderer.load(llama)
-    whole = encode_rows(job_dir.train_file, renderer, 512, "truncate", lambda: None)
-    pieces = encode_rows(job_dir.train_file, renderer, 40, "split", lambda: None)
-    assert pieces.divided == 8
-    assert (pieces.truncated, pieces.dropped, pieces.untrained) == (0, 0, 0)
-    assert len(pieces.rows) > 8
-    assert pieces.trained_tokens == whole.trained_tokens
-    assert max(len(row.ids) for row in pieces.rows) <= 40
-    assert encode_rows(job_dir.train_file, renderer, 512, "split", lambda: None).rows == whole.rows

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from app.contracts.job import Lora
 from app.training import loss as loss_module
+from app.training.batching import MicroBatch
 from app.training.lora import attach
 from app.training.loss import LossHead, summed_nll
 from tests.engine.tiny import VOCABULARY
@@ -54,7 +55,7 @@ def selected(model: torch.nn.Module, head: LossHead) -> tuple[torch.Tensor, torc
     positions = torch.tensor([3, 8, 12, 18])
     targets = ids.view(-1)[positions + 1]
     logits = model(input_ids=ids).logits.flatten(0, 1)
-    return head.summed(ids, positions, targets), F.cross_entropy(logits[positions], targets, reduction="sum")
+    return head.summed(MicroBatch(ids, positions, targets, 20)), F.cross_entropy(logits[positions], targets, reduction="sum")
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])

@@ -11,12 +11,12 @@ from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
 from app.training import probe as probe_module
 from app.training.assembly import assemble, finish_gradient, update
-from app.training.batching import EncodedRows, encode_rows
 from app.training.gradient import Computer, Limits
 from app.training.loading import load_model
 from app.training.memory import peak_bytes, settle
 from app.training.probe import affordable, longest_micro_batch, probe
-from tests.engine.tiny import examples, make_job
+from app.training.rows import EncodedRows
+from tests.engine.tiny import encode, examples, make_job
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def prepare(llama: Path, folder: Path, *, dropout: float = 0.0) -> tuple[Compute
     job_dir = make_job(folder, llama, train=examples(12), heldout=[], dropout=dropout)
     job = job_dir.read_job()
     renderer = Renderer.load(llama)
-    rows = encode_rows(job_dir.train_file, renderer, 256, "truncate", lambda: None)
+    rows = encode(job_dir, 256)
     built = assemble(load_model(job, CPU), job.lora, kind="cpu")
     settle(built.parameters, built.optimizer)
     compute = Computer(built.head, built.parameters, CPU, renderer.pad_id, 256, Limits(4, 1024), job_dir, lambda: None)
@@ -58,7 +58,7 @@ def test_a_peak_above_the_plan_is_a_warning(llama: Path, tmp_path: Path) -> None
 def test_everything_is_as_before_even_with_dropout_and_half_way_through_a_run(llama: Path, tmp_path: Path) -> None:
     compute, optimizer, rows, _ = prepare(llama, tmp_path / "job", dropout=0.3)
     compute.accumulate_gradient(rows.rows)
-    finish_gradient(compute.parameters, rows.trained_tokens, 1.0)
+    finish_gradient(compute.parameters, rows.counts.trained_tokens, 1.0)
     update(optimizer, 1e-2, keep_gradients=True)
 
     def snapshot() -> list[torch.Tensor]:

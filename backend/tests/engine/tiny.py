@@ -11,8 +11,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from app.contracts.dataset import Example, Message
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
+from app.contracts.options import LongRows
 from app.contracts.plan import MemoryParts, Plan
+from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
+from app.training.rows import EncodedRows, encode_rows
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -131,6 +134,7 @@ def make_job(
     device_id: str = "cpu",
     dtype: str = "float32",
     quantization: str = "none",
+    lora: dict[str, Any] | None = None,
     **optimization: Any,
 ) -> JobDir:
     """Create a job folder for a model folder. `optimization` overrides single hyper-parameters."""
@@ -164,7 +168,14 @@ def make_job(
             }
         ),
         dataset=DatasetSource(dataset_id="d", name="d", content_hash="0" * 64, train_rows=len(train), heldout_rows=len(heldout)),
-        lora=Lora(rank=rank, alpha=2 * rank, dropout=dropout, target_modules=targets or LLAMA_TARGETS, fan_in_fan_out=False),
+        lora=Lora(
+            rank=rank,
+            alpha=2 * rank,
+            dropout=dropout,
+            target_modules=targets or LLAMA_TARGETS,
+            fan_in_fan_out=False,
+            **(lora or {}),
+        ),
         optimization=Optimization.model_validate(settings),
         device_id=device_id,
         dtype=dtype,
@@ -178,6 +189,13 @@ def make_job(
     for file, rows in ((job_dir.train_file, train), (job_dir.heldout_file, heldout)):
         file.write_text("".join(row.model_dump_json(exclude_none=True) + "\n" for row in rows), "utf-8")
     return job_dir
+
+
+def encode(job_dir: JobDir, max_length: int = 512, long_rows: LongRows = "truncate") -> EncodedRows:
+    """Return the training rows of a job as ids, which lie in its folder."""
+    renderer = Renderer.load(Path(job_dir.read_job().model.path))
+    file = job_dir.encoded / f"{max_length}.{long_rows}.rows"
+    return encode_rows(job_dir.train_file, file, renderer, max_length=max_length, long_rows=long_rows, check_stop=lambda: None)
 
 
 def empty_plan() -> Plan:

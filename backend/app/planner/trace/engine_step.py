@@ -17,7 +17,7 @@ from app.planner.trace.shapes import Runner
 from app.planner.trace.stream import AFTER, Recorder, Stream
 from app.training import attention
 from app.training.assembly import Trainable, add_gradient, assemble, build_unloaded, finish_gradient, update
-from app.training.batching import MicroBatch
+from app.training.batching import Layout, MicroBatch
 
 _META = torch.device("meta")
 _WORKSPACE_HOPPER = 32 << 20
@@ -33,11 +33,18 @@ class MicroShape:
     batch: int
     length: int
     labels: int
+    packed_tokens: int = 0
+    """Of a packed micro-batch, for a model that takes one; 0 = of as many full rows."""
+
+    @property
+    def places(self) -> int:
+        """Tokens that attention sees, padding counted."""
+        return self.batch * self.length
 
     @property
     def tokens(self) -> int:
-        """Tokens, padding counted."""
-        return self.batch * self.length
+        """Tokens that everything else sees, padding counted."""
+        return self.packed_tokens or self.places
 
 
 def read_config(text: str) -> Any:
@@ -104,12 +111,6 @@ class EngineStep:
         adapter = {id(parameter) for parameter in built.parameters}
         self._frozen = [tensor for tensor in list_held(built.model) if id(tensor) not in adapter]
 
-    @property
-    def chunk_rows(self) -> int:
-        """Labelled rows that the loss works on at a time; 0 when it takes all."""
-        head = self.built.model.get_output_embeddings()  # type: ignore[operator]
-        return max(1, self.built.head.chunk_elements // head.weight.shape[0]) if self.built.head.chunked else 0
-
     def follow(self, shapes: Iterable[MicroShape], *, steps: int = 1, accumulated: bool = True) -> Stream:
         """Return the stream of `steps` optimizer steps with these micro-batches each; round = number of the micro-batch.
 
@@ -138,7 +139,7 @@ class EngineStep:
                 for _ in range(steps):
                     for shape in shapes:
                         recorder.begin("forward", round_=number)
-                        batch = _make_batch(shape)
+                        batch = _make_batch(shape, packed=self.built.head.packs)
                         add_gradient(watched, batch)  # type: ignore[arg-type]
                         gradients = [p.grad for p in self.built.parameters if p.grad is not None]
                         recorder.hold(gradients, "gradients")
@@ -211,9 +212,9 @@ class _WatchedHead:
     def __init__(self, head: Any, recorder: Recorder) -> None:
         self._head, self._recorder = head, recorder
 
-    def summed(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+    def summed(self, batch: MicroBatch) -> Tensor:
         """Return the loss of the wrapped head."""
-        loss: Tensor = self._head.summed(ids, positions, targets)
+        loss: Tensor = self._head.summed(batch)
         if self._recorder.phase == "forward":
             self._recorder.begin("loss")  # the model did not call its body, whose end would have told
         assert loss.grad_fn is not None
@@ -233,12 +234,26 @@ def _make_optimizer(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _make_batch(shape: MicroShape) -> MicroBatch:
+def _make_batch(shape: MicroShape, *, packed: bool) -> MicroBatch:
+    packed = packed and shape.batch > 1
+    ids = torch.zeros(*((1, shape.tokens) if packed else (shape.batch, shape.length)), dtype=torch.long, device=_META)
+    layout = None
+    if packed:
+        layout = Layout(
+            rows=shape.batch,
+            length=shape.length,
+            shared=0,
+            used=shape.tokens,
+            places=torch.zeros(shape.tokens, dtype=torch.long, device=_META),
+            sources=torch.zeros(shape.places, dtype=torch.long, device=_META),
+        )
     return MicroBatch(
-        ids=torch.zeros(shape.batch, shape.length, dtype=torch.long, device=_META),
+        ids=ids,
         positions=torch.zeros(shape.labels, dtype=torch.long, device=_META),
         targets=torch.zeros(shape.labels, dtype=torch.long, device=_META),
         tokens=shape.tokens,
+        places=torch.zeros_like(ids) if packed else None,
+        layout=layout,
     )
 
 

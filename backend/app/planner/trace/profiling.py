@@ -39,6 +39,8 @@ GRID_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 GRID_SHARES = (0.02, 0.1, 0.3, 0.6, 1.0)
 """Micro-batches and shares of labelled tokens for which a highest event is looked for."""
 GRID_LENGTHS = 12
+PACKED_SHARES = (1.0, 0.5, 0.75, 0.625)
+"""Tokens of packed micro-batches as shares of their places."""
 ROUND_LENGTH = 32
 """CUDA's memory-efficient attention pads its statistics to so many tokens: between, nothing is affine."""
 LEAST_LENGTH = 32
@@ -63,7 +65,8 @@ def trace_profile(request: TraceRequest) -> TraceProfile:
     layers = count_layers(read_config(request.config))
     with as_on(request.device, request.compute_capability):
         few = EngineStep(request, min(FEW, layers))
-        shapes = choose_shapes(request, few.chunk_rows)
+        packed = few.built.head.packs
+        shapes = choose_shapes(request, few.built.head.chunk_rows, packed=packed)
         short, work = _follow(few, shapes)
         events = _fit_all(short)
         costs = {name: _fit_costs(item, shapes) for name, item in work.items()}
@@ -81,8 +84,9 @@ def trace_profile(request: TraceRequest) -> TraceProfile:
         layers=layers,
         params=params,
         adapter_params=adapter_params,
-        chunk_rows=max(1, few.chunk_rows),
-        humps=_keep_highest(events, request, few.chunk_rows),
+        chunk_rows=max(1, few.built.head.chunk_rows),
+        packed=packed,
+        humps=_keep_highest(events, request, few.built.head.chunk_rows, packed=packed),
         micro=costs["micro"],
         evaluation=costs["evaluation"],
         update=costs["update"],
@@ -91,10 +95,11 @@ def trace_profile(request: TraceRequest) -> TraceProfile:
     )
 
 
-def choose_shapes(request: TraceRequest, chunk_rows: int) -> list[MicroShape]:
+def choose_shapes(request: TraceRequest, chunk_rows: int, *, packed: bool) -> list[MicroShape]:
     """Return nine micro-batches that tell all terms of `Affine` apart, inside the lengths that the request covers.
 
     Several rows each: with a single one some copies fall away. Labels below and above what the loss takes at a time.
+    Packed ones have fewer tokens than places, by different shares; in padded ones the two are the same.
     """
     low = min(-(-max(LEAST_LENGTH, request.length_from) // ROUND_LENGTH) * ROUND_LENGTH, request.length_to)
     step = min(ROUND_LENGTH, (request.length_to - low) // 4)
@@ -105,7 +110,8 @@ def choose_shapes(request: TraceRequest, chunk_rows: int) -> list[MicroShape]:
     shapes = []
     for index, (rows, length) in enumerate((rows, length) for rows in (2, 3, 5) for length in lengths):
         labels = (one if index % 2 else several)[index % 3]
-        shapes.append(MicroShape(rows, length, max(1, labels)))
+        tokens = round(rows * length * PACKED_SHARES[index % len(PACKED_SHARES)]) if packed else 0
+        shapes.append(MicroShape(rows, length, max(1, labels), tokens))
     return shapes
 
 
@@ -114,7 +120,7 @@ def _follow(step: EngineStep, shapes: list[MicroShape]) -> tuple[list[_Followed]
     work: dict[str, list[Costs]] = {"micro": [], "evaluation": [], "update": []}
     for shape in shapes:
         stream = step.follow([shape])
-        followed.append(_Followed(_cut(stream, step.layers, _count_chunks(shape, step.chunk_rows)), shape))
+        followed.append(_Followed(_cut(stream, step.layers, _count_chunks(shape, step.built.head.chunk_rows)), shape))
         costs = {phase: item for (phase, _), item in stream.costs.items()}
         forward, loss = costs["forward"], costs["loss"]
         work["micro"].append(_add(forward, loss, costs["backward"]))
@@ -207,21 +213,22 @@ def _extend(few: Fits, more: Fits, further: int) -> Fits:
 
 def _highest(coefficients: Array) -> Array:
     """Return the event that is the highest at a typical shape (8 rows of 512 tokens, all labelled)."""
-    index = int((coefficients.sum(axis=1) @ np.array(count_terms(8, 512, 8 * 512))).argmax())
+    index = int((coefficients.sum(axis=1) @ np.array(count_terms(8 * 512, 8 * 512, 512, 8 * 512))).argmax())
     highest: Array = coefficients[[index]]
     return highest
 
 
-def _keep_highest(events: Fits, request: TraceRequest, chunk_rows: int) -> list[Hump]:
+def _keep_highest(events: Fits, request: TraceRequest, chunk_rows: int, *, packed: bool) -> list[Hump]:
     """Return the events that are the highest of all for some shape."""
     owners = [segment for segment, fitted in events.items() for _ in range(len(fitted))]
     coefficients = np.concatenate(list(events.values()))
     lengths = np.unique(np.geomspace(request.length_from, request.length_to, GRID_LENGTHS).round())
     grid = np.array([
-        count_terms(rows, length, max(1.0, round(share * rows * length)))
+        count_terms(tokens := taken * rows * length, rows * length, length, max(1.0, round(share * tokens)))
         for rows in GRID_ROWS
         for length in lengths
         for share in GRID_SHARES
+        for taken in (PACKED_SHARES[:2] if packed else (1.0,))
     ])  # fmt: skip
     totals = coefficients.sum(axis=1) @ grid.T
     several = grid[:, -1] > chunk_rows
@@ -266,7 +273,7 @@ def _scale(costs: Costs, factor: float) -> Costs:
 
 
 def _stack_terms(shapes: list[MicroShape]) -> Array:
-    return np.array([count_terms(shape.batch, shape.length, shape.labels) for shape in shapes])
+    return np.array([count_terms(shape.tokens, shape.places, shape.length, shape.labels) for shape in shapes])
 
 
 def _affine(coefficients: Array) -> Affine:

@@ -16,10 +16,10 @@ from app.contracts.job import Lora
 from app.contracts.options import Dtype
 from app.contracts.plan import ModelShape
 from app.planner import memory
-from app.planner.memory import count_saved_bytes_per_token
+from app.planner.memory import count_saved_bytes
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_adapter_params, find_linears, shape_from_config
-from app.training import attention, engine, loss
+from app.training import attention, loss
 from app.training.lora import attach
 
 ROWS, LENGTH, RANK = 2, 32, 4
@@ -71,7 +71,7 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
     run = RunShape("cpu", ROWS, LENGTH, dtype, "none", adapter, RANK, checkpointing=False)
     # In 16 bits the adapter's own 16-bit copy is kept for the backward pass as well.
     casts = 2 * adapter if dtype == "bfloat16" else 0
-    expected = count_saved_bytes_per_token(shape, run) * ROWS * LENGTH + casts
+    expected = count_saved_bytes(shape, run) + casts
     # Statistics of the norms: 4 or 8 bytes a token that depend on the precision.
     assert more - fewer == pytest.approx(expected, abs=64 * ROWS * LENGTH)
     assert more - fewer == pytest.approx(expected, rel=0.02)
@@ -80,4 +80,3 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
 def test_planner_and_engine_cut_and_chunk_at_the_same_sizes() -> None:
     assert memory.LOSS_ELEMENTS == loss.CHUNK_ELEMENTS
     assert memory.PRODUCT_ATTENTION_TOKENS == attention.LONGEST
-    assert memory.CPU_TOKENS_PER_MICRO_BATCH == engine.CPU_TOKEN_BUDGET

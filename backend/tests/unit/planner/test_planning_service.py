@@ -12,7 +12,6 @@ from app.contracts.options import FinetuningOptions
 from app.core.errors import AffinageError, HubUnreachable, Invalid, NotFound
 from app.core.settings import Settings
 from app.core.validation import localise_details
-from app.planner.run_shape import RowLengths
 from app.services import dataset_service, finetuning_service, planning_service
 from app.services.finetuning_service import MODEL_CONFIGS, ModelConfig
 from app.services.resolution import resolve_values
@@ -138,12 +137,3 @@ def test_an_entry_that_one_pastes_in_appears_and_can_be_planned(
     listed = {model.id: model for model in planning_service.available(studio, "en")}
     assert listed["fresh-key"].params == 6_738_415_616
     assert planning_service.plan(studio, dataset_id, "fresh-key").resolved["gradient_accumulation_steps"].value == 16
-
-
-def test_a_step_of_random_rows_is_drawn_longest_first_and_cut_at_the_limit() -> None:
-    lengths = RowLengths(tuple(range(0, 210, 10)), measured=True)
-    drawn = lengths.draw_step(9, 120)
-    assert list(drawn) == sorted(drawn, reverse=True)
-    assert drawn[0] == 120
-    assert drawn[4] == pytest.approx(100)
-    assert lengths.share_longer(95) == pytest.approx(11 / 21)

@@ -13,7 +13,7 @@ from app.planner.gpus import find_rates, rate_device
 from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
 from app.planner.shapes import SHAPES, count_adapter_params, find_linears
-from app.planner.time import estimate_seconds, find_costs, split_rows
+from app.planner.time import estimate_seconds, find_costs
 from app.planner.work import count_forward_work, count_step_work
 
 SMOL = SHAPES["HuggingFaceTB/SmolLM2-135M"]
@@ -82,7 +82,7 @@ def profile_of(shape: ModelShape, run: RunShape, factor: float) -> TraceProfile:
         scaled = [factor * value for value in terms]
         return Affine(
             constant=scaled[0], per_length=scaled[1], per_length_squared=scaled[2], per_token=scaled[3],
-            per_token_length=scaled[4], per_label=scaled[5],
+            per_place=scaled[4], per_place_length=scaled[5], per_label=scaled[6],
         )  # fmt: skip
 
     def costs(work: object) -> StepCosts:
@@ -98,20 +98,6 @@ def profile_of(shape: ModelShape, run: RunShape, factor: float) -> TraceProfile:
         evaluation=costs(count_forward_work(shape, run)), update=costs(count_forward_work(shape, run)), trace_seconds=1.0,
         versions={},
     )  # fmt: skip
-
-
-def test_rows_are_cut_into_micro_batches_as_the_engine_cuts_them() -> None:
-    run = run_of(SMOL, micro_batch=4)
-    assert split_rows((500.0, 490.0, 300.0, 100.0, 90.0, 30.0), run, 512) == [(2, 512.0), (3, 304.0), (1, 32.0)]
-
-
-def test_padding_does_not_go_beyond_the_longest_allowed_row() -> None:
-    assert split_rows((500.0,), run_of(SMOL), 505) == [(1, 505.0)]
-
-
-def test_a_card_has_no_limit_of_tokens() -> None:
-    run = run_of(SMOL, device="cuda", micro_batch=8)
-    assert split_rows((512.0,) * 8, run, 512) == [(8, 512.0)]
 
 
 def test_each_further_step_takes_the_same_time() -> None:

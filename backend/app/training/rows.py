@@ -1,0 +1,151 @@
+"""Rows of a job become token ids, once: they lie in a file of the job's folder, and a resumed run finds them there."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.contracts.dataset import Example
+from app.contracts.frozen import Frozen
+from app.contracts.options import LongRows
+from app.core.errors import DatasetInvalid
+from app.datasets.render import Renderer
+from app.datasets.tokenizer_files import fingerprint
+from app.training.batching import Row
+from app.training.row_file import RowFile, RowWriter, write_rows
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised when encoding gives other rows for the same job, or the file looks different."""
+ROWS_TOGETHER, BYTES_TOGETHER = 512, 1 << 20
+"""Rows that are tokenised in one call, and their bytes, of which one row may have more."""
+WHOLE_ROW = 1 << 40
+"""Tokens at which nothing is cut."""
+
+
+class Counts(Frozen):
+    """What encoding found out."""
+
+    key: str = ""
+    """SHA-256 of all that the rows depend on."""
+    tokens: int = 0
+    """All tokens of the rows."""
+    trained_tokens: int = 0
+    """Tokens whose loss counts."""
+    truncated: int = 0
+    """Rows that were cut at max_length and are still used."""
+    dropped: int = 0
+    """Rows longer than max_length that were left out as `long_rows` asked."""
+    untrained: int = 0
+    """Rows left out because no token in them is learned (no answer, or the cut removed it)."""
+    unrenderable: int = 0
+    """Rows left out because the model's chat template cannot write them."""
+    divided: int = 0
+    """Rows longer than max_length that became several, as `long_rows` asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRows:
+    """Rows that can be trained, and how many were changed or left out."""
+
+    rows: RowFile
+    counts: Counts
+
+
+def encode_rows(
+    file: Path, encoded: Path, renderer: Renderer, *, max_length: int, long_rows: LongRows, check_stop: Callable[[], None]
+) -> EncodedRows:
+    """Return the Examples of `file` (one per line) as rows that lie in the file `encoded`.
+
+    Rows that are there already are used when they were made from the same content with the same tokenizer and limits. (A
+    template may write today's date: a run that goes on tomorrow keeps yesterday's.) `check_stop` is called before each block
+    of rows and may raise. Raises OSError (disk full).
+    """
+    key = _key(file, renderer, max_length, long_rows)
+    found = _find(encoded, key)
+    if found is not None:
+        log.info("%s holds the rows of an earlier attempt", encoded.name)
+        return found
+    with write_rows(encoded) as writer:
+        counts = _encode(_read_blocks(file, check_stop), writer, renderer, max_length, long_rows)
+        writer.finish(counts.model_copy(update={"key": key}).model_dump_json().encode())
+    found = _find(encoded, key)
+    assert found is not None, "it was just written"
+    return found
+
+
+def divide(ids: Sequence[int], trained: Sequence[bool], max_length: int, row: int = 0) -> list[Row]:
+    """Return `ids` as rows of at most `max_length` (2 or more) tokens; `trained[i]` says whether token i is learned.
+
+    The last token of a row is also the first of the next, where it only precedes: so each learned token but the very
+    first is learned once. A row sees nothing of the one before it. Rows that hold nothing to learn are left out.
+    """
+    rows = []
+    for start in range(0, max(1, len(ids) - 1), max_length - 1):
+        stop = min(start + max_length, len(ids))
+        targets = [index - start for index in range(start + 1, stop) if trained[index]]
+        if targets:
+            # What follows the last learned token predicts nothing.
+            rows.append(Row(list(ids[start : start + targets[-1] + 1]), targets, row))
+    return rows
+
+
+def _encode(
+    blocks: Iterable[list[Example]], writer: RowWriter, renderer: Renderer, max_length: int, long_rows: LongRows
+) -> Counts:
+    numbers = Counter[str]()
+    limit = WHOLE_ROW if long_rows == "split" else max_length
+    for examples in blocks:
+        for example, encoded in zip(examples, renderer.encode_all(examples, limit), strict=True):
+            if isinstance(encoded, DatasetInvalid):
+                numbers["unrenderable"] += 1
+                continue
+            too_long = encoded.full_length > max_length
+            if too_long and long_rows == "drop":
+                numbers["dropped"] += 1
+                continue
+            pieces = divide(encoded.ids, encoded.trained, max_length, example.row)
+            if not pieces:
+                numbers["untrained"] += 1
+            elif too_long:
+                numbers["truncated" if long_rows == "truncate" else "divided"] += 1
+            for row in pieces:
+                writer.add(row)
+                numbers["tokens"] += len(row.ids)
+                numbers["trained_tokens"] += len(row.targets)
+    return Counts(**numbers)
+
+
+def _read_blocks(file: Path, check_stop: Callable[[], None]) -> Iterator[list[Example]]:
+    block: list[Example] = []
+    size = 0
+    with file.open("rb") as lines:
+        for line in lines:
+            block.append(Example.model_validate_json(line))
+            size += len(line)
+            if len(block) == ROWS_TOGETHER or size >= BYTES_TOGETHER:
+                check_stop()
+                yield block
+                block, size = [], 0
+    check_stop()
+    if block:
+        yield block
+
+
+def _key(file: Path, renderer: Renderer, max_length: int, long_rows: LongRows) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256")
+    digest.update(f"{FORMAT} {fingerprint(renderer.folder)} {max_length} {long_rows}".encode())
+    return digest.hexdigest()
+
+
+def _find(encoded: Path, key: str) -> EncodedRows | None:
+    try:
+        rows = RowFile(encoded)
+        counts = Counts.model_validate_json(rows.summary)
+    except (FileNotFoundError, ValueError):
+        return None
+    return EncodedRows(rows, counts) if counts.key == key else None

@@ -1,0 +1,60 @@
+"""The sizes of micro-batches: the planner's count is the engine's."""
+
+import random
+
+import pytest
+import torch
+
+from app.planner.micro_batches import MicroSize, count_tokens, cut, measure_part, round_length, simulate_steps
+from app.planner.run_shape import RowLengths, RunShape
+from app.training.batching import Row, collate, count_shared, split
+
+LENGTHS = RowLengths(tuple(range(40, 461, 21)), measured=True, shared=30)
+
+
+def run_of(*, packed: bool) -> RunShape:
+    return RunShape("cpu", 8, 460, "float32", "none", 1000, 4, checkpointing=False, packed=packed)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_sizes_are_those_of_the_tensors_that_the_engine_makes(packed: bool) -> None:
+    numbers = random.Random(3)
+    prefix = list(range(30))
+    rows = [Row(prefix + [numbers.randint(100, 200) for _ in range(numbers.randint(10, 400))], [30]) for _ in range(64)]
+    for part in split(rows, 8, 1024, packed=packed):
+        batch = collate(part, 0, torch.device("cpu"), 512, packed=packed)
+        size = measure_part([len(row.ids) for row in part], 512, count_shared(part) if packed else None)
+        assert batch.ids.numel() == size.tokens
+        assert batch.tokens == size.row_tokens
+        if batch.layout is not None:
+            assert (batch.layout.rows, batch.layout.length) == (size.rows, size.length)
+            assert len(batch.layout.sources) == size.rows * size.length
+
+
+def test_packed_rows_count_what_they_share_once() -> None:
+    assert count_tokens([50, 40, 40], 10) == 10 + 40 + 30 + 30
+    assert count_tokens([50, 40, 40], None) == 150
+    assert count_tokens([500] * 4, 490) == 4 * 512 // 2  # the places of attention are limited too
+
+
+def test_a_row_longer_than_the_limit_makes_a_micro_batch_of_its_own() -> None:
+    assert cut([900, 300, 200], 8, lambda part: count_tokens(part, 0) <= 512) == [[900], [300, 200]]
+
+
+def test_attention_is_padded_to_few_lengths() -> None:
+    assert [round_length(length) for length in (1, 16, 128, 129, 256, 257, 512)] == [16, 16, 128, 160, 256, 320, 512]
+
+
+def test_simulated_steps_draw_every_row_length_and_fill_the_rows_of_a_step() -> None:
+    drawn = simulate_steps(LENGTHS, run_of(packed=True), 8, 512)
+    assert sum(part.rows for part in drawn.parts) == 8 * drawn.steps
+    assert sum(part.row_tokens for part in drawn.parts) / (8 * drawn.steps) == pytest.approx(250, rel=0.02)
+    assert max(part.tokens for part in drawn.parts) <= 1024
+    padded = simulate_steps(LENGTHS, run_of(packed=False), 8, 512)
+    assert sum(part.tokens for part in padded.parts) > 1.15 * sum(part.tokens for part in drawn.parts)
+
+
+def test_one_row_is_padded_alone() -> None:
+    assert measure_part([100], 512, None) == MicroSize(1, 112, 112, 100)
+    assert measure_part([100], 512, 99) == MicroSize(1, 128, 128, 100)
+    assert measure_part([100], 105, 99) == MicroSize(1, 105, 105, 100)
