@@ -7,7 +7,7 @@ import json
 import resource
 import sys
 from array import array
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from app.contracts.dataset import Example
@@ -48,17 +48,20 @@ def _set_limits() -> None:
 
 
 def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
-    """Return length and trained tokens of every `every`-th row, one after the other; zeros for a refused row."""
+    """Return the numbers of a TokenCount for every `every`-th row, one after the other; zeros for a refused row."""
     renderer = Renderer.load(model_path)
     numbers = array("I")
+    first: list[int] | None = None
     with rows_file.open("rb") as file:
         for line in islice(file, 0, None, every):
             try:
                 encoded = renderer.encode(Example.model_validate_json(line), ANY_LENGTH)
             except DatasetInvalid:
-                numbers.extend((0, 0))
-            else:
-                numbers.extend((encoded.full_length, sum(encoded.trained)))
+                numbers.extend((0, 0, 0))
+                continue
+            first = encoded.ids if first is None else first
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, encoded.ids, strict=False)))
+            numbers.extend((encoded.full_length, sum(encoded.trained), shared))
     return numbers
 
 

@@ -46,12 +46,14 @@ class ShownRow(Frozen):
 
 
 class TokenCount(NamedTuple):
-    """How long one row is; both 0 for a row that the template cannot write."""
+    """How long one row is; all 0 for a row that the template cannot write."""
 
     length: int
     """Tokens of the whole row, uncut."""
     trained: int
     """Tokens of it that are trained (the answers)."""
+    shared: int
+    """Tokens that it begins with like the first row."""
 
 
 def token_lengths(rows_file: Path, model_path: Path) -> list[int]:
@@ -65,7 +67,7 @@ def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[T
     Counts are kept in `tokens/` beside the file, under the hash of its content and of the tokenizer's files.
     Raise ModelUnavailable where the tokenizer or the template cannot be used.
     """
-    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.u32"
+    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.counts"
     numbers = array("I")
     try:
         numbers.frombytes(cache.read_bytes())
@@ -73,7 +75,7 @@ def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[T
         counted = _run_child(["count", str(rows_file), str(model_path), str(every)], b"", CHILD_SECONDS)
         numbers.frombytes(counted)
         _keep(cache, counted)
-    return [TokenCount(length, trained) for length, trained in zip(numbers[::2], numbers[1::2], strict=True)]
+    return [TokenCount(*numbers[place : place + 3]) for place in range(0, len(numbers), 3)]
 
 
 def show_tokens(example: Example, model_path: Path, max_length: int) -> ShownRow:

@@ -42,4 +42,6 @@ def _count(rows_file: str, content_hash: str, rows: int, model_path: str) -> Row
     lengths = sorted(count.length for count in counts)
     quantiles = tuple(lengths[round(step * (len(lengths) - 1) / 20)] for step in range(21))
     trained_share = sum(count.trained for count in counts) / sum(lengths)
-    return RowLengths(quantiles, measured=True, complete=every == 1, trained_share=trained_share)
+    # Nearly all: a micro-batch shares what all of its rows begin with.
+    shared = sorted(count.shared for count in counts)[len(counts) // 20]
+    return RowLengths(quantiles, measured=True, complete=every == 1, trained_share=trained_share, shared=shared)
