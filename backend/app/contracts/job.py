@@ -1,5 +1,6 @@
 """`job.json`: one frozen, fully resolved fine-tuning job. Nothing in it is "default somewhere"."""
 
+import math
 from typing import Literal
 
 from app.contracts.frozen import Frozen
@@ -40,6 +41,15 @@ class Lora(Frozen):
     target_modules: list[str]
     fan_in_fan_out: bool
     """True where weights are stored (in, out), as in GPT-2's Conv1D."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Train the length of each of the weight's rows beside its direction (Liu et al. 2024, arXiv 2402.09353)."""
+
+    @property
+    def scale(self) -> float:
+        """The factor of the adapter's product."""
+        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
 
 
 class Optimization(Frozen):

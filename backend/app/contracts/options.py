@@ -44,6 +44,10 @@ class FinetuningOptions(Frozen):
     """Scale of the adapter (update is multiplied by alpha / rank)."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout on the adapter's input; automatic = 0."""
+    use_rslora: bool | None = None
+    """Multiply the update by alpha / square root of the rank instead, which suits high ranks (rsLoRA); automatic = off."""
+    use_dora: bool | None = None
+    """Train the length of each weight row beside its direction (DoRA): often better at low ranks, slower; automatic = off."""
     target_modules: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(min_length=1, max_length=64)]
         | None

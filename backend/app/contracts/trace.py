@@ -27,6 +27,8 @@ class TraceRequest(Frozen):
     target_modules: Annotated[list[str], Field(min_length=1)]
     dropout: bool = False
     """Whether the adapter drops inputs out: one more mask per adapted layer."""
+    dora: bool = False
+    """Whether the adapter trains the lengths of the weights' rows."""
     dtype: Dtype
     quantization: Quantization = "none"
     double_quant: bool = True

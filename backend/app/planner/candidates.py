@@ -93,7 +93,9 @@ class Estimator:
     def __post_init__(self) -> None:
         self._rates = rate_device(self.request.device)
         self._rank = self._value("lora_rank")
-        self._adapter_params = count_adapter_params(self.shape, self._rank, self._value("target_modules"))
+        self._adapter_params = count_adapter_params(
+            self.shape, self._rank, self._value("target_modules"), dora=self._value("use_dora")
+        )
 
     def _value(self, name: str) -> Any:
         return self.request.values[name].value

@@ -151,9 +151,13 @@ def count_block_weights(shape: ModelShape) -> int:
     return sum(linear.weights for layers in find_linears(shape).values() for linear in layers)
 
 
-def count_adapter_params(shape: ModelShape, rank: int, target_modules: list[str]) -> int:
-    """Return the trainable parameters: rank x (inputs + outputs) for each adapted layer (arXiv 2106.09685)."""
-    return shape.layers * sum(rank * (linear.inputs + linear.outputs) for linear in select_linears(shape, target_modules))
+def count_adapter_params(shape: ModelShape, rank: int, target_modules: list[str], *, dora: bool = False) -> int:
+    """Return the trainable parameters: rank x (inputs + outputs) for each adapted layer (arXiv 2106.09685).
+
+    DoRA adds a length for each output.
+    """
+    linears = select_linears(shape, target_modules)
+    return shape.layers * sum(rank * (linear.inputs + linear.outputs) + dora * linear.outputs for linear in linears)
 
 
 def count_params(shape: ModelShape) -> int:

@@ -19,6 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "num_epochs": DEFAULT_NUM_EPOCHS,
     "long_rows": "truncate",
     "lora_dropout": 0.0,
+    "use_rslora": False,
+    "use_dora": False,
     "weight_decay": 0.0,
     "warmup_ratio": 0.03,
     "lr_scheduler": "cosine",

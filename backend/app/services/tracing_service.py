@@ -155,6 +155,7 @@ def make_request(config: dict[str, Any], device: Device, values: dict[str, Resol
         rank=values["lora_rank"].value,
         target_modules=values["target_modules"].value,
         dropout=values["lora_dropout"].value > 0,
+        dora=values["use_dora"].value,
         dtype=values["dtype"].value,
         quantization=values["quantization"].value,
         checkpointing=values["gradient_checkpointing"].value,

@@ -1,9 +1,11 @@
 """LoRA layers of our own, and adapters on disk in PEFT's format.
 
 An adapter adds `scale * B(A(dropout(x)))` to a frozen linear layer, scale = alpha / rank (Hu et al. 2021, arXiv
-2106.09685). Each layer is one autograd function: it keeps only the input and the rank-sized product for the backward
-pass and writes no intermediate of the layer's output size. A and B stay in fp32 and are cast once per call.
-Works on nn.Linear and GPT-2's Conv1D; on any other linear layer (bitsandbytes) it falls back to plain autograd.
+2106.09685) or alpha / sqrt(rank) (rsLoRA). With DoRA each row of the sum W + scale * B A is brought to a length of its
+own, which is trained: see `LoraLayer._resized`. Each plain layer is one autograd function: it keeps only the input and the
+rank-sized product for the backward pass and writes no intermediate of the layer's output size. A and B stay in fp32 and are
+cast once per call. Works on nn.Linear and GPT-2's Conv1D; on any other linear layer (bitsandbytes) it falls back to plain
+autograd.
 """
 
 import json
@@ -30,8 +32,6 @@ CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _REFUSED_OPTIONS = (
-    "use_dora",
-    "use_rslora",
     "lora_bias",
     "rank_pattern",
     "alpha_pattern",
@@ -80,7 +80,7 @@ class _LoraProduct(torch.autograd.Function):
 class LoraLayer(nn.Module):
     """A frozen linear layer with its adapter."""
 
-    def __init__(self, wrapped: nn.Module, rank: int, scale: float, dropout: float) -> None:
+    def __init__(self, wrapped: nn.Module, rank: int, scale: float, dropout: float, *, dora: bool = False) -> None:
         super().__init__()
         self.wrapped = wrapped
         self.transposed = isinstance(wrapped, Conv1D)
@@ -95,12 +95,18 @@ class LoraLayer(nn.Module):
         device = next(wrapped.parameters()).device
         self.lora_A = nn.Parameter(start.to(device))
         self.lora_B = nn.Parameter(torch.zeros(outputs, rank, device=device))
+        lengths = _row_lengths(wrapped) if dora else None
+        self.lora_magnitude = None if lengths is None else nn.Parameter(lengths.clone())
+        """DoRA's trained lengths, (outputs,); None without DoRA."""
+        self.register_buffer("lengths", lengths, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the wrapped layer's output plus the adapter's."""
         if not self.enabled:
             return self.wrapped(x)  # type: ignore[no-any-return]
         dropped = F.dropout(x, self.dropout) if self.training and self.dropout else None
+        if self.lora_magnitude is not None:
+            return self._resized(x, dropped)
         if self.fused:
             weight = self.wrapped.weight.t() if self.transposed else self.wrapped.weight  # type: ignore[operator]
             product: Tensor = _LoraProduct.apply(  # type: ignore[no-untyped-call]
@@ -110,6 +116,46 @@ class LoraLayer(nn.Module):
         y: Tensor = self.wrapped(x)
         low = F.linear(x if dropped is None else dropped, self.lora_A.to(x.dtype))
         return y + F.linear(low, self.lora_B.to(x.dtype)).to(y.dtype) * self.scale
+
+    def parameters_of_adapter(self) -> list[nn.Parameter]:
+        """Return what is trained."""
+        return [self.lora_A, self.lora_B, *([] if self.lora_magnitude is None else [self.lora_magnitude])]
+
+    def _resized(self, x: Tensor, dropped: Tensor | None) -> Tensor:
+        """DoRA: g * (W x + scale * B A x) + bias, with g = magnitude / length of the rows of W + scale * B A.
+
+        The lengths count as constants in the backward pass (section 4.3 of the paper), and dropout acts on what differs from
+        the plain layer, both as in PEFT.
+        """
+        bias: Tensor | None = self.wrapped.bias  # type: ignore[assignment]
+        plain: Tensor = self.wrapped(x)
+        inner = x if dropped is None else dropped
+        product = plain if dropped is None else self.wrapped(inner)
+        if bias is not None:
+            product = product - bias
+        low = F.linear(inner, self.lora_A.to(x.dtype))
+        update = F.linear(low, self.lora_B.to(x.dtype)) * self.scale
+        assert self.lora_magnitude is not None, "only DoRA comes here"
+        factor = self.lora_magnitude / self._summed_lengths()
+        change = (factor - 1).to(x.dtype) * product + factor.to(x.dtype) * update
+        return plain + change.to(plain.dtype)
+
+    @torch.no_grad()
+    def _summed_lengths(self) -> Tensor:
+        """Return the lengths of the rows of W + scale * B A, (outputs,), without ever holding that sum.
+
+        |w + s b A|^2 = |w|^2 + 2 s (w A^T) . b + s^2 (b A A^T) . b for a row w of W and b of B.
+        """
+        a, b = self.lora_A, self.lora_B
+        kind = self.wrapped.weight.dtype if self.fused else a.dtype
+        crossed = self.wrapped(a.to(kind))  # type: ignore[arg-type]
+        if self.wrapped.bias is not None:
+            crossed = crossed - self.wrapped.bias
+        squares = self.lengths.square()  # type: ignore[operator]
+        squares = squares + 2 * self.scale * (crossed.to(b.dtype).t() * b).sum(1)
+        squares = squares + self.scale**2 * ((b @ (a @ a.t())) * b).sum(1)
+        lengths: Tensor = squares.sqrt()
+        return lengths
 
 
 def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
@@ -130,11 +176,11 @@ def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
         chosen.update((name, linears[name]) for name in matches)
     parameters: list[nn.Parameter] = []
     for name in (name for name in modules if name in chosen):
-        layer = LoraLayer(chosen[name], lora.rank, lora.alpha / lora.rank, lora.dropout)
+        layer = LoraLayer(chosen[name], lora.rank, lora.scale, lora.dropout, dora=lora.use_dora)
         layer.train(model.training)  # A new module starts in training mode: an answering model would get dropout.
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
-        parameters += [layer.lora_A, layer.lora_B]
+        parameters += layer.parameters_of_adapter()
     return parameters
 
 
@@ -144,13 +190,15 @@ def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     for name, module in _layers(model):
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = module.lora_A
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = module.lora_B
+        if module.lora_magnitude is not None:
+            tensors[f"{_PREFIX}{name}.lora_magnitude_vector"] = module.lora_magnitude
     return tensors
 
 
 def share_adapter(owner: nn.Module, borrower: nn.Module) -> None:
     """Let `borrower`, the same model with an adapter of the same shape, compute with the parameters of `owner`."""
     for (_, lender), (_, layer) in zip(_layers(owner), _layers(borrower), strict=True):
-        layer.lora_A, layer.lora_B = lender.lora_A, lender.lora_B
+        layer.lora_A, layer.lora_B, layer.lora_magnitude = lender.lora_A, lender.lora_B, lender.lora_magnitude
 
 
 @contextmanager
@@ -201,8 +249,8 @@ def save_adapter(
         "bias": "none",
         "init_lora_weights": True,
         "modules_to_save": None,
-        "use_dora": False,
-        "use_rslora": False,
+        "use_dora": lora.use_dora,
+        "use_rslora": lora.use_rslora,
     }
     (aside / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     for file in beside:
@@ -233,6 +281,8 @@ def load_adapter(model: nn.Module, folder: Path) -> list[nn.Parameter]:
         dropout=config.get("lora_dropout", 0.0),
         target_modules=sorted(config["target_modules"]),
         fan_in_fan_out=bool(config.get("fan_in_fan_out")),
+        use_rslora=bool(config.get("use_rslora")),
+        use_dora=bool(config.get("use_dora")),
     )
     parameters = attach(model, lora)
     load_tensors(model, folder / WEIGHTS_NAME)
@@ -261,6 +311,17 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
 
 def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
+
+
+def _row_lengths(wrapped: nn.Module) -> Tensor:
+    """Return the length of each row of the layer's weight as (outputs, inputs), in fp32."""
+    weight: Tensor = wrapped.weight  # type: ignore[assignment]
+    if hasattr(weight, "quant_state"):
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight.data, weight.quant_state)
+    lengths: Tensor = torch.linalg.vector_norm(weight, dim=0 if isinstance(wrapped, Conv1D) else 1, dtype=torch.float32)
+    return lengths.detach()
 
 
 def _sizes(module: nn.Module) -> tuple[int, int]:

@@ -111,10 +111,10 @@ def test_an_adapter_of_another_model_or_another_kind_is_refused(llama: Path, gpt
     with pytest.raises(Invalid):
         load_adapter(load(llama), tmp_path / "a")
     config = tmp_path / "a" / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rank_pattern": {"c_fc": 8}}))
     with pytest.raises(Unsupported) as caught:
         load_adapter(load(gpt2), tmp_path / "a")
-    assert "use_dora" in caught.value.message
+    assert "rank_pattern" in caught.value.message
 
 
 def test_dropout_acts_only_in_training_and_repeats_with_the_seed(llama: Path) -> None:

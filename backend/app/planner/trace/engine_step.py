@@ -102,6 +102,7 @@ class EngineStep:
             dropout=0.05 if request.dropout else 0.0,
             target_modules=request.target_modules,
             fan_in_fan_out=False,
+            use_dora=request.dora,
         )
         with _META:
             built = assemble(model, lora, kind=request.device)
