@@ -6,22 +6,33 @@ change in the middle of a run alters the result beyond rounding.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from app.contracts.events import Noted
 from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
 from app.core.units import format_bytes
+from app.planner.micro_batches import count_tokens, cut
 from app.storage.job_dir import JobDir
 from app.training.assembly import add_gradient
-from app.training.batching import MicroBatch, Row, collate, split
+from app.training.batching import MicroBatch, Row, collate, count_shared, split
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
 from app.training.row_file import longest_first
 
 EVALUATED_TOGETHER = 512
 """Rows of an evaluation that are in memory at the same time."""
+
+
+Group = Sequence[Row]
+"""Rows whose losses are looked at together, such as a preferred answer and the other one."""
+Objective = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
+"""From the losses of a micro-batch's rows, group after group, and the places of its groups to (loss summed over the groups,
+measures summed over the groups)."""
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -49,15 +60,45 @@ class Computer:
 
     def accumulate_gradient(self, rows: Sequence[Row]) -> float:
         """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats."""
-        return self._shrinking(rows, self._accumulate)
+        return self._shrinking(partial(self._accumulate, rows), partial(self._largest_part, rows))
 
     def summed_loss(self, rows: Sequence[Row]) -> float:
         """Return the summed loss of `rows` in nats, without gradients and without the adapter's dropout."""
         self.head.model.eval()
         try:
-            return sum(self._shrinking(part, self._sum) for part in longest_first(rows, EVALUATED_TOGETHER))
+            return sum(
+                self._shrinking(partial(self._sum, part), partial(self._largest_part, part))
+                for part in longest_first(rows, EVALUATED_TOGETHER)
+            )
         finally:
             self.head.model.train()
+
+    def accumulate_compared(self, groups: Sequence[Group], objective: Objective) -> tuple[float, list[float]]:
+        """Add the gradient of the objective, summed over `groups`, to the parameters; return (sum, sums of its measures).
+
+        The rows of a group stay together: the loss of one may depend on the others.
+        """
+        return self._shrinking(partial(self._compare, groups, objective, learn=True), partial(self._largest_group, groups))
+
+    def compared(self, groups: Sequence[Group], objective: Objective) -> tuple[float, list[float]]:
+        """Return the same sums without gradients and without the adapter's dropout."""
+        self.head.model.eval()
+        try:
+            return self._shrinking(partial(self._compare, groups, objective, learn=False), partial(self._largest_group, groups))
+        finally:
+            self.head.model.train()
+
+    def row_losses(self, rows: Sequence[Row]) -> list[float]:
+        """Return the summed loss of each row in nats, without gradients and without dropout."""
+        found = [0.0] * len(rows)
+
+        def note(losses: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+            for place, loss in zip(places, losses.tolist(), strict=True):
+                found[place] = loss
+            return losses.sum(), losses[:0]
+
+        self.compared([[row] for row in rows], note)
+        return found
 
     def split(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the micro-batches that the limits allow, the longest rows first."""
@@ -81,12 +122,48 @@ class Computer:
             total += self.head.summed(self._collate(part))
         return total.item()
 
-    def _shrinking(self, rows: Sequence[Row], attempt: Callable[[Sequence[Row]], float]) -> float:
-        """Return `attempt(rows)`; when memory runs out, forget the attempt, halve the micro-batch, try the same rows again."""
+    def _compare(self, groups: Sequence[Group], objective: Objective, *, learn: bool) -> tuple[float, list[float]]:
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        measures: Tensor | None = None
+        for places in self.split_groups(groups):
+            self.check_stop()
+            with torch.set_grad_enabled(learn):
+                loss, measured = objective(self._losses_of([row for place in places for row in groups[place]]), places)
+                if learn:
+                    loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            measures = measured.double() if measures is None else measures + measured
+        return total.item(), [] if measures is None else measures.tolist()
+
+    def _losses_of(self, rows: Sequence[Row]) -> Tensor:
+        """Return the summed loss of each row, (rows,), in the order given."""
+        order = sorted(range(len(rows)), key=lambda place: -len(rows[place].ids))
+        batch = self._collate([rows[place] for place in order])
+        owners = [place for place in order for _ in rows[place].targets]
+        losses = self.head.each(batch)
+        return losses.new_zeros(len(rows)).index_add(0, torch.tensor(owners, device=self.device), losses)
+
+    def split_groups(self, groups: Sequence[Group]) -> list[list[int]]:
+        """Return the micro-batches that the limits allow, as places in `groups`; a group is never divided."""
+        most = max(1, self.limits.rows // max(len(group) for group in groups))
+
+        def fits(places: list[int]) -> bool:
+            rows = sorted((row for place in places for row in groups[place]), key=lambda row: -len(row.ids))
+            shared = count_shared(rows) if self.head.packs else None
+            return self.limits.tokens is None or count_tokens([len(row.ids) for row in rows], shared) <= self.limits.tokens
+
+        by_length = sorted(range(len(groups)), key=lambda place: -max(len(row.ids) for row in groups[place]))
+        return cut(by_length, most, fits)
+
+    def _shrinking(self, attempt: Callable[[], Result], measure_largest: Callable[[], tuple[int, int]]) -> Result:
+        """Return `attempt()`; when memory runs out, forget the attempt, halve the micro-batch, try the same rows again.
+
+        `measure_largest` returns (rows or groups in the largest micro-batch, rows of each).
+        """
         while True:
             random_state = self.random_state()
             try:
-                return attempt(rows)
+                return attempt()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -95,7 +172,13 @@ class Computer:
                 parameter.grad = None
             release()
             self.set_random_state(random_state)
-            self._halve(max(len(part) for part in self.split(rows)))
+            self._halve(*measure_largest())
+
+    def _largest_part(self, rows: Sequence[Row]) -> tuple[int, int]:
+        return max(len(part) for part in self.split(rows)), 1
+
+    def _largest_group(self, groups: Sequence[Group]) -> tuple[int, int]:
+        return max(len(part) for part in self.split_groups(groups)), max(len(group) for group in groups)
 
     def random_state(self) -> list[torch.Tensor]:
         """Return the state of the generators that dropout draws from."""
@@ -108,14 +191,14 @@ class Computer:
         for state in states[1:]:
             torch.cuda.set_rng_state(state, self.device)
 
-    def _halve(self, largest: int) -> None:
-        """Halve the rows of a micro-batch. Raise OutOf*Memory when one row alone was too much."""
-        if largest == 1:
+    def _halve(self, count: int, together: int) -> None:
+        """Halve a micro-batch of `count` groups of `together` rows. Raise OutOf*Memory when one alone was too much."""
+        if count == 1:
             used = format_bytes(peak_bytes(self.device))
             if self.device.type == "cuda":
                 raise OutOfDeviceMemory("one_row", used=used)
             raise OutOfHostMemory("one_row", used=used)
-        self.limits.rows = largest // 2
+        self.limits.rows = count // 2 * together
         self.job_dir.append(
-            Noted(level="warning", key="micro_batch_halved", params={"before": largest, "after": self.limits.rows})
+            Noted(level="warning", key="micro_batch_halved", params={"before": count * together, "after": self.limits.rows})
         )

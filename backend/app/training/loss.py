@@ -32,14 +32,17 @@ def count_chunk_rows(chunk_elements: int, words: int) -> int:
     return rows // LABEL_STEP * LABEL_STEP or rows
 
 
-class _SummedNll(torch.autograd.Function):
-    """Sum over rows of -log softmax(hidden @ weight.T + bias)[target]; only `hidden` gets a gradient."""
+class _Nll(torch.autograd.Function):
+    """-log softmax(hidden @ weight.T + bias)[target] of each row, (rows,); only `hidden` gets a gradient.
+
+    A row of `hidden` changes only its own loss: its gradient is known in the forward pass, up to a factor.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0917  autograd passes them by place
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_elements: int, needs_grad: bool
     ) -> Tensor:
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
         rows = count_chunk_rows(chunk_elements, weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
@@ -49,32 +52,39 @@ class _SummedNll(torch.autograd.Function):
             missing = -count % LABEL_STEP if hidden.device.type == "cpu" else 0
             states = F.pad(hidden[part], (0, 0, 0, missing)) if missing else hidden[part]
             log_probs = F.log_softmax(F.linear(states, weight, bias).float(), dim=-1)
-            total -= log_probs[:count].gather(1, target).sum()
+            torch.neg(log_probs[:count].gather(1, target)[:, 0], out=losses[part])
             if grad is not None:
                 # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
                 delta = log_probs.exp_()
                 delta[:count].scatter_add_(1, target, torch.full_like(target, -1, dtype=delta.dtype))
                 grad[part] = (delta.to(hidden.dtype) @ weight)[:count]
         ctx.grad = grad
-        return total
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, ctx.grad = ctx.grad, None
-        return grad.mul_(grads[0].to(grad.dtype)), None, None, None, None, None
+        return grad.mul_(grads[0].to(grad.dtype)[:, None]), None, None, None, None, None
+
+
+def nll(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk_elements: int = CHUNK_ELEMENTS["cpu"]
+) -> Tensor:
+    """Return each row's cross-entropy in nats, (rows,). hidden (rows, width), weight (vocabulary, width), targets (rows,).
+
+    The backward pass may run once: the gradient is handed over, not copied.
+    """
+    losses: Tensor = _Nll.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad
+    )
+    return losses
 
 
 def summed_nll(
     hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk_elements: int = CHUNK_ELEMENTS["cpu"]
 ) -> Tensor:
-    """Return the summed cross-entropy in nats. hidden (rows, width), weight (vocabulary, width), targets (rows,).
-
-    The backward pass may run once: the gradient is handed over, not copied.
-    """
-    total: Tensor = _SummedNll.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad
-    )
-    return total
+    """Return the sum of `nll`."""
+    return nll(hidden, weight, targets, bias, chunk_elements=chunk_elements).sum()
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,10 @@ class LossHead:
 
     def summed(self, batch: MicroBatch) -> Tensor:
         """Return the summed loss of the batch's targets in nats."""
+        return self.each(batch).sum()
+
+    def each(self, batch: MicroBatch) -> Tensor:
+        """Return the loss of each of the batch's targets in nats, (targets,)."""
         arguments: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
         if batch.layout is not None:
             arguments |= {"position_ids": batch.places, "layout": batch.layout}
@@ -117,10 +131,10 @@ class LossHead:
             head: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
             hidden = body(**arguments).last_hidden_state
             chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, batch.positions)
-            return summed_nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements)
+            return nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements)
         logits = self.model(**arguments).logits
         chosen = logits.view(-1, logits.shape[-1]).index_select(0, batch.positions)
-        return F.cross_entropy(chosen.float(), batch.targets, reduction="sum")
+        return F.cross_entropy(chosen.float(), batch.targets, reduction="none")
 
 
 def _head_is_plain(model: nn.Module) -> bool:
