@@ -99,6 +99,8 @@ def row_read(view: RowView, language: Language) -> RowRead:
         values=view.values,
         messages=example.messages if example else None,
         text=example.text if example else None,
+        rejected=example.rejected if example else None,
+        desirable=example.desirable if example else None,
         problems=[problem_read(problem, language) for problem in view.problems],
     )
 
@@ -205,13 +207,15 @@ def hardware_read(studio: Studio, language: Language) -> HardwareRead:
     reason = hardware.unused_reason and notice_read(hardware.unused_reason, {}, language).message
     calibration = calibration_service.find_calibration(studio)
     return HardwareRead.model_validate(
-        hardware.model_dump() | {"unused_reason": reason, "calibration": calibration and calibration_read(calibration)}
+        hardware.model_dump() | {"unused_reason": reason, "calibration": calibration and calibration_read(calibration, language)}
     )
 
 
-def calibration_read(calibration: Calibration) -> CalibrationRead:
-    """Return how fast a device is."""
-    return CalibrationRead.model_validate(calibration, from_attributes=True)
+def calibration_read(calibration: Calibration, language: Language) -> CalibrationRead:
+    """Return how fast a device is, and how far that can be trusted."""
+    notice = calibration_service.find_notice(calibration)
+    shown = notice and notice_read(notice.key, notice.params, language)
+    return CalibrationRead.model_validate(calibration.model_dump(exclude={"steps", "products"}) | {"notice": shown})
 
 
 def started_read(studio: Studio, row: JobRow, language: Language) -> StartedRead:

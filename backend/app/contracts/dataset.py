@@ -5,7 +5,9 @@ from typing import Any, Literal
 from app.contracts.frozen import Frozen
 
 FileFormat = Literal["csv", "json", "jsonl"]
-Shape = Literal["alpaca", "prompt_completion", "question_answer", "messages", "sharegpt", "text"]
+Shape = Literal[
+    "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt", "text", "preference", "unpaired", "classification"
+]
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -17,12 +19,19 @@ class Message(Frozen):
 
 
 class Example(Frozen):
-    """One line of `rows.jsonl`: a conversation, or a plain text. Exactly one of `messages` and `text` is set."""
+    """One line of `rows.jsonl`: a conversation, or a plain text. Exactly one of `messages` and `text` is set.
+
+    In preference data `messages` ends with the answer that is preferred, or with one that `desirable` judges.
+    """
 
     row: int
     """Number of the row in the file that was imported, from 1 (the header does not count)."""
     messages: list[Message] | None = None
     text: str | None = None
+    rejected: list[Message] | None = None
+    """The same conversation with the answer that is not preferred."""
+    desirable: bool | None = None
+    """Whether the answer is a good one, where the data say so."""
 
 
 class Problem(Frozen):
@@ -43,7 +52,11 @@ class Mapping(Frozen):
     input: str | None = None
     """Extra context, appended to the instruction."""
     output: str | None = None
-    """Answer, completion or response column."""
+    """Answer, completion or response column; in pairs the preferred one."""
+    rejected: str | None = None
+    """Column of the answer that is not preferred."""
+    label: str | None = None
+    """Column that says whether an answer is good, or names the class of a text."""
     system: str | None = None
     history: str | None = None
     """Column that holds earlier turns as pairs [[question, answer], ...]."""

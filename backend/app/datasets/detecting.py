@@ -29,30 +29,45 @@ SYSTEM_NAMES = ("system", "system_prompt", "systeme", "message_systeme")
 HISTORY_NAMES = ("history", "historique")
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
 TEXT_NAMES = ("text", "texte", "content", "contenu", "document", "article", "body")
-PREFERENCE_NAMES = ("chosen", "rejected")
+CHOSEN_NAMES = ("chosen", "preferred", "prefere", "choisi")
+REJECTED_NAMES = ("rejected", "dispreferred", "rejete")
+JUDGEMENT_NAMES = ("label", "kto_tag", "desirable", "thumbs_up", "is_good", "acceptable")
+CLASS_NAMES = ("label", "labels", "class", "classe", "category", "categorie", "intent", "sentiment", "etiquette")
+CLASSIFIED_NAMES = (*TEXT_NAMES, "sentence", "phrase", "review", "avis", "message", "comment", "commentaire", "title", "titre")
 MEDIA_NAMES = ("image", "images", "audio", "audios", "video", "videos")
 
+_LONGEST_CLASS = 60
+"""Characters of the name of a class; what is longer is an answer."""
 _LONGEST_NAME = 80
 """A "name of a column" beyond this many characters is a sentence: the file has no header."""
 
-EXPECTED = "question + answer; instruction (+ input) + output; prompt + completion; messages; conversations; text"
+EXPECTED = (
+    "question + answer; instruction (+ input) + output; prompt + completion; messages; conversations; text; text + label; "
+    "prompt + chosen + rejected"
+)
 """What the refusal of an unknown table offers, in this order."""
 
 
 def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
     """Return the mapping of a file with these columns.
 
-    Raise DatasetInvalid (`preference_data`, `media_data`, `running_text`, `one_column`, `no_shape`), naming the columns.
+    Raise DatasetInvalid (`media_data`, `running_text`, `one_column`, `no_shape`), naming the columns.
     """
     names = _Names(columns)
-    if names.find(PREFERENCE_NAMES):
-        raise DatasetInvalid("preference_data", columns=_listed(columns))
     if (media := names.find(MEDIA_NAMES)) and any(row.values.get(media) not in (None, "", []) for row in sample):
         raise DatasetInvalid("media_data", column=media)
     system = names.find(SYSTEM_NAMES)
-    for column in names.find_all(MESSAGES_NAMES):
-        if shape := _turns_shape(row.values.get(column) for row in sample):
-            return Mapping(shape=shape, messages=column, system=system)
+    conversations = [
+        (column, shape)
+        for column in names.find_all(MESSAGES_NAMES)
+        if (shape := _turns_shape(row.values.get(column) for row in sample))
+    ]
+    if pairs := _find_pairs(names, conversations[0][0] if conversations else None):
+        return pairs
+    judgement = next((name for name in names.find_all(JUDGEMENT_NAMES) if _holds_judgements(name, sample)), None)
+    if conversations:
+        column, shape = conversations[0]
+        return Mapping(shape="unpaired" if judgement else shape, messages=column, label=judgement, system=system)
     history = names.find(HISTORY_NAMES)
     output = names.find(OUTPUT_NAMES) or names.find(LATE_OUTPUT_NAMES)
     if output:
@@ -64,11 +79,15 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
         )
         for shape, wanted in shapes:
             if (prompt := names.find(wanted)) and _holds_text(prompt, sample):
+                if judgement:
+                    return Mapping(
+                        shape="unpaired", instruction=prompt, input=context, output=output, label=judgement, system=system
+                    )
                 return Mapping(shape=shape, instruction=prompt, input=context, output=output, system=system, history=history)
         if context and _holds_text(context, sample):
             return Mapping(shape="prompt_completion", instruction=context, output=output, system=system, history=history)
-    if text := names.find(TEXT_NAMES):
-        return Mapping(shape="text", text=text)
+    if texts := _find_texts(names, sample):
+        return texts
     if any(len(column) > _LONGEST_NAME for column in columns):
         raise DatasetInvalid("running_text")
     if len(columns) == 1:
@@ -76,13 +95,42 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
     raise DatasetInvalid("no_shape", columns=_listed(columns), expected=EXPECTED)
 
 
+def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
+    """Return the mapping of preference data; `conversation` is the column of turns, if there is one."""
+    chosen, rejected = names.find(CHOSEN_NAMES), names.find(REJECTED_NAMES)
+    if not (chosen and rejected):
+        return None
+    system = names.find(SYSTEM_NAMES)
+    if conversation:
+        return Mapping(shape="preference", messages=conversation, output=chosen, rejected=rejected, system=system)
+    prompt = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES))
+    context = names.find(INPUT_NAMES)
+    return Mapping(shape="preference", instruction=prompt, input=context, output=chosen, rejected=rejected, system=system)
+
+
+def _find_texts(names: "_Names", sample: Sequence[RawRow]) -> Mapping | None:
+    """Return the mapping of texts, with their classes where there are any."""
+    text, label = names.find(CLASSIFIED_NAMES), names.find(CLASS_NAMES)
+    if text and label and _holds_classes(label, sample):
+        return Mapping(shape="classification", instruction=text, label=label)
+    text = names.find(TEXT_NAMES)
+    return Mapping(shape="text", text=text) if text else None
+
+
 def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:
     """Raise DatasetInvalid (`mapping_column`, `mapping_incomplete`) where a mapping given by hand cannot be used."""
-    for part in ("instruction", "input", "output", "system", "history", "messages", "text"):
+    for part in Mapping.model_fields.keys() - {"shape"}:
         column = getattr(mapping, part)
         if column is not None and column not in columns:
             raise DatasetInvalid("mapping_column", column=_shortened(column), columns=_listed(columns))
-    required = {"messages": ("messages",), "sharegpt": ("messages",), "text": ("text",)}
+    required = {
+        "messages": ("messages",),
+        "sharegpt": ("messages",),
+        "text": ("text",),
+        "preference": ("output", "rejected"),
+        "unpaired": ("messages", "label") if mapping.messages else ("instruction", "output", "label"),
+        "classification": ("instruction", "label"),
+    }
     for part in required.get(mapping.shape, ("instruction", "output")):
         if getattr(mapping, part) is None:
             raise DatasetInvalid("mapping_incomplete", shape=mapping.shape, part=part)
@@ -109,6 +157,29 @@ def _turns_shape(values: Iterable[object]) -> Shape | None:
             if {"from", "value"} <= keys or {"human", "assistant"} <= keys:
                 return "sharegpt"
     return None
+
+
+def read_judgement(value: object) -> bool | None:
+    """Return whether a value says yes or no to an answer; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and value in (0, 1):
+        return value == 1
+    words = {"true": True, "1": True, "yes": True, "good": True, "oui": True, "vrai": True}
+    words |= {"false": False, "0": False, "no": False, "bad": False, "non": False, "faux": False}
+    return words.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _holds_judgements(column: str, sample: Sequence[RawRow]) -> bool:
+    values = [value for row in sample if (value := row.values.get(column)) not in (None, "")]
+    return bool(values) and all(read_judgement(value) is not None for value in values)
+
+
+def _holds_classes(column: str, sample: Sequence[RawRow]) -> bool:
+    """Say whether the first rows have short values there, of which many are alike."""
+    values = [str(value) for row in sample if (value := row.values.get(column)) not in (None, "")]
+    alike = len(values) < 10 or len(set(values)) <= len(values) // 2
+    return bool(values) and alike and max(map(len, values)) <= _LONGEST_CLASS
 
 
 def _holds_text(column: str, sample: Sequence[RawRow]) -> bool:

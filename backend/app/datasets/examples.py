@@ -3,7 +3,7 @@
 from collections.abc import Mapping as Values
 
 from app.contracts.dataset import Example, Mapping, Message, Problem, Role
-from app.datasets.detecting import parse_turns
+from app.datasets.detecting import parse_turns, read_judgement
 from app.datasets.rows import RawRow
 
 ROLES: dict[str, Role] = {
@@ -41,30 +41,92 @@ def make_example(raw: RawRow, mapping: Mapping) -> tuple[Example | None, list[Pr
     if raw.problems:
         return None, raw.problems
     try:
-        if mapping.shape == "text":
-            text = _text(raw.values, mapping.text)
-            if not text.strip():
-                raise _Unusable("empty_text", mapping.text)
-            return Example(row=raw.row, text=text), []
-        if mapping.shape in ("messages", "sharegpt"):
-            return Example(row=raw.row, messages=_conversation(raw.values, mapping)), []
-        return Example(row=raw.row, messages=_pair(raw.values, mapping)), []
+        return _example(raw, mapping), []
     except _Unusable as found:
         return None, [Problem(row=raw.row, column=found.column, key=found.key, params=found.params)]
 
 
-def _pair(values: Values[str, object], mapping: Mapping) -> list[Message]:
-    """Instruction (with its input below), then the answer; system text and earlier turns before them."""
-    question = "\n\n".join(part for column in (mapping.instruction, mapping.input) if (part := _tidy(_text(values, column))))
-    if not question:
-        raise _Unusable("empty_prompt", mapping.instruction)
-    answer = _tidy(_text(values, mapping.output))
+def _example(raw: RawRow, mapping: Mapping) -> Example:
+    if mapping.shape == "text":
+        text = _text(raw.values, mapping.text)
+        if not text.strip():
+            raise _Unusable("empty_text", mapping.text)
+        return Example(row=raw.row, text=text)
+    if mapping.shape == "preference":
+        preferred, rejected = _preference(raw.values, mapping)
+        return Example(row=raw.row, messages=preferred, rejected=rejected)
+    if mapping.shape == "classification":
+        return Example(row=raw.row, messages=_pair(raw.values, mapping, mapping.label))
+    messages = _conversation(raw.values, mapping) if mapping.messages else _pair(raw.values, mapping, mapping.output)
+    if mapping.shape != "unpaired":
+        return Example(row=raw.row, messages=messages)
+    desirable = read_judgement(raw.values.get(mapping.label or ""))
+    if desirable is None:
+        raise _Unusable("bad_judgement", mapping.label)
+    return Example(row=raw.row, messages=_ending_in_answer(messages, mapping.messages), desirable=desirable)
+
+
+def _pair(values: Values[str, object], mapping: Mapping, answer_column: str | None) -> list[Message]:
+    """The question, then the answer; system text and earlier turns before them."""
+    question = _question(values, mapping)
+    answer = _tidy(_text(values, answer_column))
     if not answer:
-        raise _Unusable("empty_answer", mapping.output)
+        raise _Unusable("empty_answer", answer_column)
     messages = _system(values, mapping)
     for pair in _history(values, mapping.history):
         messages += pair
     return [*messages, Message(role="user", content=question), Message(role="assistant", content=answer)]
+
+
+def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Message], list[Message]]:
+    """Return the conversation with the preferred answer and that with the other one.
+
+    An answer is a text, a turn, or a list of turns; a list that begins before the answer holds the whole conversation.
+    """
+    answers: list[list[Message]] = []
+    for column in (mapping.output, mapping.rejected):
+        value = parse_turns(values.get(column or ""))
+        if isinstance(value, dict | list):
+            turns = _turns(value if isinstance(value, list) else [value], column)
+        elif answer := _tidy(_text(values, column)):
+            turns = [Message(role="assistant", content=answer)]
+        else:
+            raise _Unusable("empty_answer", column)
+        answers.append(_ending_in_answer(turns, column))
+    if answers[0] == answers[1]:
+        raise _Unusable("same_answers", mapping.rejected)
+    if all(turns[0].role == "assistant" for turns in answers):
+        prompt = _prompt(values, mapping)
+        answers = [prompt + turns for turns in answers]
+    system = _system(values, mapping)
+    if system and not any(turns[0].role == "system" for turns in answers):
+        answers = [system + turns for turns in answers]
+    return answers[0], answers[1]
+
+
+def _prompt(values: Values[str, object], mapping: Mapping) -> list[Message]:
+    """Return what both answers answer: a text, or a list of turns."""
+    column = mapping.messages or mapping.instruction
+    value = parse_turns(values.get(column or ""))
+    if isinstance(value, list) and value:
+        return _turns(value, column)
+    return [Message(role="user", content=_question(values, mapping))]
+
+
+def _ending_in_answer(turns: list[Message], column: str | None) -> list[Message]:
+    """Return the turns up to the last answer; what follows it is not judged."""
+    last = max((number for number, turn in enumerate(turns) if turn.role == "assistant"), default=None)
+    if last is None:
+        raise _Unusable("no_assistant_turn", column)
+    return turns[: last + 1]
+
+
+def _question(values: Values[str, object], mapping: Mapping) -> str:
+    """Return the instruction with its input below."""
+    question = "\n\n".join(part for column in (mapping.instruction, mapping.input) if (part := _tidy(_text(values, column))))
+    if not question:
+        raise _Unusable("empty_prompt", mapping.instruction)
+    return question
 
 
 def _system(values: Values[str, object], mapping: Mapping) -> list[Message]:
@@ -92,6 +154,16 @@ def _conversation(values: Values[str, object], mapping: Mapping) -> list[Message
         raise _Unusable("empty_conversation", column)
     if not isinstance(turns, list):
         raise _Unusable("wrong_type", column, kind=_kind(turns))
+    messages = _turns(turns, column)
+    if not any(message.role == "assistant" for message in messages):
+        raise _Unusable("no_assistant_turn", column)
+    if mapping.system and not any(message.role == "system" for message in messages):
+        messages = [*_system(values, mapping), *messages]
+    return messages
+
+
+def _turns(turns: list[object], column: str | None) -> list[Message]:
+    """Return turns in any of the field's spellings as messages."""
     messages: list[Message] = []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, dict):
@@ -110,10 +182,6 @@ def _conversation(values: Values[str, object], mapping: Mapping) -> list[Message
         if role == "system" and content in (None, ""):
             continue
         messages.append(_message(role, content, column, number))
-    if not any(message.role == "assistant" for message in messages):
-        raise _Unusable("no_assistant_turn", column)
-    if mapping.system and not any(message.role == "system" for message in messages):
-        messages = [*_system(values, mapping), *messages]
     return messages
 
 

@@ -63,7 +63,9 @@ class RowKeys:
 def _whole(example: Example) -> str:
     if example.messages is None:
         return (example.text or "").strip()
-    return "\x1e".join(f"{message.role}\x1f{message.content.strip()}" for message in example.messages)
+    turns = [*example.messages, *(example.rejected or [])]
+    judged = "" if example.desirable is None else f"\x1d{example.desirable}"
+    return "\x1e".join(f"{message.role}\x1f{message.content.strip()}" for message in turns) + judged
 
 
 def _prompt(example: Example) -> str:

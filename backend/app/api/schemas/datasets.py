@@ -60,6 +60,10 @@ class RowRead(BaseModel):
     values: dict[str, str]
     messages: list[Message] | None
     text: str | None
+    rejected: list[Message] | None = None
+    """The same conversation with the answer that is not preferred."""
+    desirable: bool | None = None
+    """Whether the answer is a good one, where the file says so."""
     problems: list[ProblemRead]
 
 

@@ -72,6 +72,9 @@ ACCEPTED = {
     "unsloth_samples/tests/kaggle/t4_smoke/canary_dataset.jsonl": ("question_answer", 6),
     "vigogne_fr/chat/dummy_chat.jsonl": ("messages", 20),
     "vigogne_fr/instruct/gt_doremiti_instructions.jsonl": ("alpaca", 28),
+    "llamafactory/dpo_en_demo.json": ("preference", 300),
+    "soup_samples/chat_preferences.jsonl": ("preference", 5),
+    "soup_samples/dpo_sample.jsonl": ("preference", 8),
     "ms_swift_samples/alpaca.csv": ("alpaca", 3),
     "ms_swift_samples/alpaca.jsonl": ("alpaca", 3),
     "ms_swift_samples/alpaca2.csv": ("alpaca", 3),
@@ -96,8 +99,6 @@ def test_the_sample_files_of_other_trainers_import_whole(tmp_path: Path, name: s
 
 
 REFUSED = {
-    "llamafactory/dpo_en_demo.json": "dataset_invalid.preference_data",
-    "soup_samples/chat_preferences.jsonl": "dataset_invalid.preference_data",
     "llamafactory/mllm_demo.json": "dataset_invalid.media_data",
     "llamafactory/v1_multimodal_demo.jsonl": "dataset_invalid.no_usable_rows",
     "llamafactory/wiki_demo.txt": "dataset_invalid.running_text",
