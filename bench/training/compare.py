@@ -1,0 +1,188 @@
+"""`.venv/bin/python bench/training/compare.py [--json]`: our trainer beside TRL + PEFT and a plain transformers + PEFT loop.
+
+The same rows in the same order, max_length, effective batch, adapter and learning rate; every trainer in a process of its
+own, in the same environment. First the best setting of each peer is searched (micro-batch, then every other switch, one
+at a time); then the finalists run in turns. Speed is real tokens per second after the first step; memory the resident
+peak of the process; the held-out loss is measured by one judge. Finished runs are kept in results.json and not repeated:
+--minutes stops in between (exit code 75), the same command goes on.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from judging import judge_losses
+from product import Product
+from runs import Results, Run, make_trl_python, measure
+from table import describe_machine, summarise, write_tables
+from trainers import AFFINAGE, Setting, list_as_it_comes, list_micro_batches, list_variations
+from workload import SHAPES, Shape, Workload, prepare
+
+MORE_TO_DO = 75
+"""Exit code (sysexits.h: temporary failure, try again)."""
+FIRST = SHAPES[0].name
+
+
+class OutOfTime(Exception):
+    """The minutes are over; nothing is lost."""
+
+
+class Comparison:
+    """Runs what is missing in the results, in an order that keeps the finalists interleaved."""
+
+    def __init__(self, folder: Path, results: Results, deadline: float) -> None:
+        self.folder = folder
+        self.results = results
+        self.product = Product(folder)
+        self._deadline = deadline
+
+    def run(self, stage: str, setting: Setting, workload: Workload, *, steps: int | None = None) -> Run:
+        """Measure one run and keep it."""
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+        run = measure(setting, workload, self.product, find_run_folder(workload, setting.name), steps=steps)
+        self.results.add(stage, setting.name, run)
+        print(f"{stage} | {setting.name}: {run.tokens_per_second:.0f} tokens/s, {run.peak_bytes / 1e9:.2f} GB", file=sys.stderr)
+        return run
+
+    def search(self, workload: Workload, *, thorough: bool, trainers: tuple[str, ...] = ("trl", "plain")) -> list[Setting]:
+        """Return the fastest settings of each peer that the search finds; two of each when it was thorough."""
+        stage = f"search {workload.shape.name}"
+        best: list[Setting] = []
+        for trainer in trainers:
+            speeds: dict[Setting, float] = {}
+
+            def try_all(settings: list[Setting], speeds: dict[Setting, float] = speeds) -> None:
+                for setting in settings:
+                    runs = self.results.find(stage, setting.name)
+                    run = runs[0] if runs else self.run(stage, setting, workload, steps=workload.shape.sweep_steps)
+                    speeds[setting] = run.tokens_per_second
+
+            batch = workload.shape.batch
+            try_all(list_micro_batches("trl" if trainer == "trl" else "plain", batch))
+            try_all(list_variations(max(speeds, key=speeds.__getitem__), batch, thorough=thorough))
+            best += sorted(speeds, key=lambda setting: -speeds[setting])[: 2 if thorough else 1]
+        return best
+
+    def run_finalists(self, workload: Workload, finalists: list[Setting], repeats: int) -> None:
+        """Run the finalists in turns, the machine's peak measured in each round."""
+        stage = f"final {workload.shape.name}"
+        for number in range(repeats):
+            for setting in finalists:
+                if len(self.results.find(stage, setting.name)) <= number:
+                    self.run(stage, setting, workload)
+            peaks = self.results.values.setdefault(f"peak {workload.shape.name}", [])
+            if len(peaks) <= number:
+                script = Path(__file__).with_name("peak.py")
+                told = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
+                peaks.append(float(told))
+                self.results.save()
+
+    def judge(self, workload: Workload, finalists: list[Setting]) -> None:
+        """Measure the held-out loss of the finalists' adapters, all with the same code."""
+        key = f"loss {workload.shape.name}"
+        known: dict[str, float] = self.results.values.get(key, {})
+        names = [setting.name for setting in finalists if setting.name not in known]
+        if not names:
+            return
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+        adapters = {name: find_run_folder(workload, name) / "adapter" for name in names}
+        losses = judge_losses(workload.model, workload.heldout_file, workload.shape.length, adapters)
+        self.results.put(key, known | losses)
+
+
+def find_run_folder(workload: Workload, name: str) -> Path:
+    """Return where the last run of a setting lies."""
+    return workload.folder / "runs" / "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, redo_ours: bool) -> None:
+    """Do everything for one shape that the results do not hold yet."""
+    workload = prepare(shape, comparison.folder)
+    comparison.results.put(
+        f"workload {shape.name}", {**asdict(shape), "tokens": sum(workload.row_tokens), "answers": workload.answer_share}
+    )
+    if quick:
+        best = [list_micro_batches("trl", shape.batch)[0], list_micro_batches("plain", shape.batch)[0]]
+        finalists = [AFFINAGE, *best]
+    else:
+        best = comparison.search(workload, thorough=shape.name == FIRST)
+        as_it_comes = list_as_it_comes(shape.batch)
+        finalists = [AFFINAGE, *best, *(as_it_comes if shape.name == FIRST else as_it_comes[:1])]
+    if redo_ours:
+        comparison.results.runs.get(f"final {shape.name}", {}).pop(AFFINAGE.name, None)
+        comparison.results.values.get(f"loss {shape.name}", {}).pop(AFFINAGE.name, None)
+    comparison.run_finalists(workload, finalists, repeats)
+    comparison.judge(workload, finalists)
+
+
+def main() -> int:
+    """Measure what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model folder, `embedded` or `gpt2`; with the four below: one shape of your own")
+    parser.add_argument("--data", help="a file that Affinage can import, or `text`: rows of --length tokens cut out of texts")
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--length", type=int, default=512, help="max_length, tokens")
+    parser.add_argument("--batch", type=int, default=8, help="rows of an optimizer step")
+    parser.add_argument("--only", default="", help="of the published shapes those whose name contains this")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one round, no search: micro-batch 1, bf16 weights for the peers")
+    parser.add_argument("--search-only", action="store_true", help="look for the peers' best settings only")
+    parser.add_argument("--again", action="store_true", help="forget our own runs: after a change to the engine")
+    parser.add_argument("--minutes", type=float, default=1e6, help="start nothing new after this")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "affinage-bench-training")
+    parser.add_argument("--write", type=Path, help="also write the tables into this Markdown file")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    arguments = parser.parse_args()
+    folder: Path = arguments.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = [shape for shape in SHAPES if arguments.only in shape.name]
+    if arguments.model or arguments.data:
+        model, data = arguments.model or "embedded", arguments.data or "text"
+        name = f"{Path(model).name}, {Path(data).name}, {arguments.rows} rows of {arguments.length}, batch {arguments.batch}"
+        shapes = [Shape(name, model, data, arguments.rows, arguments.length, arguments.batch)]
+    results = Results(folder / ("quick.json" if arguments.quick else "results.json"))
+    results.values["machine"] = describe_machine(make_trl_python(folder))
+    comparison = Comparison(folder, results, time.monotonic() + 60 * arguments.minutes)
+    ended = finish(
+        lambda: [
+            comparison.search(prepare(shape, folder), thorough=shape.name == FIRST)
+            if arguments.search_only
+            else compare(
+                comparison,
+                shape,
+                repeats=1 if arguments.quick else arguments.repeats,
+                quick=arguments.quick,
+                redo_ours=arguments.again,
+            )
+            for shape in shapes
+        ]
+    )
+    tables = write_tables(results)
+    if arguments.json:
+        print(json.dumps(summarise(results)))
+    else:
+        print(tables)
+    if arguments.write:
+        arguments.write.write_text(tables, "utf-8")
+    return 0 if ended else MORE_TO_DO
+
+
+def finish(work: Callable[[], object]) -> bool:
+    """Do `work`; return whether it came to its end in time."""
+    try:
+        work()
+    except OutOfTime:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""One run of one setting, in a process of its own, and the file that keeps what was measured."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from product import Product, read_steps
+from trainers import Setting
+from workload import LEARNING_RATE, RANK, SEED, Workload
+
+from app.jobs.executors.environment import trainer_environment
+
+WARM_UP_STEPS = 1
+"""Steps whose time does not count."""
+LIMIT_SECONDS = 900
+TRL_REQUIREMENT = "trl==1.16.*"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run showed."""
+
+    tokens_per_second: float
+    """Real tokens, padding not counted, of the steps after the warm-up, over the seconds between their ends."""
+    wall_seconds: float
+    """Process start to process end: imports, loading, tokenising, training, saving."""
+    peak_bytes: int
+    """Largest resident memory of the process, as the kernel reports it when it ends."""
+    first_step_seconds: float
+    """Process start to the end of the first step."""
+    steps: int
+    losses: list[float]
+    at: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M", time.gmtime()))
+
+
+class Results:
+    """The file with every run: a bench that was cut off goes on where it stopped."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        stored: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        self.runs: dict[str, dict[str, list[Run]]] = {
+            stage: {name: [Run(**run) for run in runs] for name, runs in named.items()}
+            for stage, named in stored.get("runs", {}).items()
+        }
+        self.values: dict[str, Any] = stored.get("values", {})
+        """Everything else that was measured, by name."""
+
+    def find(self, stage: str, name: str) -> list[Run]:
+        """Return the runs so far of one setting in one stage."""
+        return self.runs.get(stage, {}).get(name, [])
+
+    def add(self, stage: str, name: str, run: Run) -> None:
+        """Keep one more run."""
+        self.runs.setdefault(stage, {}).setdefault(name, []).append(run)
+        self.save()
+
+    def put(self, name: str, value: object) -> None:
+        """Keep a value."""
+        self.values[name] = value
+        self.save()
+
+    def save(self) -> None:
+        """Write everything."""
+        runs = {
+            stage: {name: [asdict(run) for run in runs] for name, runs in named.items()} for stage, named in self.runs.items()
+        }
+        aside = self._file.with_suffix(".tmp")
+        aside.write_text(json.dumps({"runs": runs, "values": self.values}, indent=1) + "\n", "utf-8")
+        aside.rename(self._file)
+
+
+def make_trl_python(folder: Path) -> Path:
+    """Return the interpreter of TRL's own environment below `folder`; make it where it is missing.
+
+    It sees the packages of this environment behind its own, so both run the same torch, transformers and PEFT.
+    """
+    target = folder / "trl-venv"
+    python = target / "bin" / "python"
+    if not (target / "ready").exists():
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
+        [packages] = target.glob("lib/python*/site-packages")
+        [own] = [path for path in sys.path if path.endswith("site-packages")][:1]
+        (packages / "project.pth").write_text(own + "\n", "utf-8")
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", TRL_REQUIREMENT], check=True)
+        (target / "ready").touch()
+    return python
+
+
+def measure(
+    setting: Setting, workload: Workload, product: Product, folder: Path, *, steps: int | None = None, **options: Any
+) -> Run:
+    """Run one setting once, `steps` optimizer steps or all; its adapter stays in `folder`. Raises RuntimeError.
+
+    `options` are of the product's `finetune`. The product always runs all steps.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rows = len(workload.row_tokens) if steps is None else steps * workload.shape.batch
+    if setting.trainer == "affinage":
+        job = product.write_job(workload, folder / "job", **options)
+        command = [sys.executable, "-m", "app.training", str(job.path)]
+    else:
+        spec = {
+            "setting": asdict(setting),
+            "model": str(workload.model),
+            "rows_file": str(workload.ordered_file),
+            "rows": rows,
+            "row_tokens": workload.row_tokens,
+            "length": workload.shape.length,
+            "batch": workload.shape.batch,
+            "learning_rate": LEARNING_RATE,
+            "rank": RANK,
+            "seed": SEED,
+            "out": str(folder / "adapter"),
+            "result": str(folder / "result.json"),
+        }
+        script = Path(__file__).with_name(f"peer_{setting.trainer}.py")
+        python = make_trl_python(product.folder) if setting.trainer == "trl" else Path(sys.executable)
+        command = [str(python), str(script), json.dumps(spec)]
+    environment = trainer_environment() if setting.huge_pages else dict(os.environ)
+    started, ended, peak = run_process(command, environment | {"HF_HUB_OFFLINE": "1"}, folder / "log.txt")
+    if setting.trainer == "affinage":
+        told = read_steps(job, workload)
+        (job.path / "adapter").rename(folder / "adapter")
+    else:
+        told = json.loads((folder / "result.json").read_text("utf-8"))
+    ends, tokens = told["step_ends"], told["step_tokens"]
+    warm = WARM_UP_STEPS
+    return Run(
+        tokens_per_second=sum(tokens[warm:]) / (ends[-1] - ends[warm - 1]),
+        wall_seconds=ended - started,
+        peak_bytes=peak,
+        first_step_seconds=ends[0] - started,
+        steps=len(ends),
+        losses=told["losses"],
+    )
+
+
+def run_process(command: list[str], environment: dict[str, str], log_file: Path) -> tuple[float, float, int]:
+    """Run a command to its end; return when it started and ended (seconds since the epoch) and its peak (bytes).
+
+    The peak is the kernel's for this process alone. Raises RuntimeError with the end of its log when it fails.
+    """
+    with log_file.open("wb") as log:
+        started = time.time()
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        limit = threading.Timer(LIMIT_SECONDS, process.kill)
+        limit.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            limit.cancel()
+        ended = time.time()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[:3]} ended with {process.returncode}\n{log_file.read_text('utf-8', 'replace')[-3000:]}")
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if usage.ru_maxrss <= own:
+        raise RuntimeError("the child's peak is hidden behind this process's own")
+    return started, ended, usage.ru_maxrss * 1024

@@ -1,0 +1,78 @@
+"""Who is compared, and with which settings: the product, TRL's SFTTrainer, and a plain transformers + PEFT loop."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Trainer = Literal["affinage", "trl", "plain"]
+MICRO_BATCHES = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to run one trainer. The effective batch is the workload's in all of them."""
+
+    trainer: Trainer
+    micro_batch: int = 8
+    weights: Literal["float32", "bfloat16"] = "bfloat16"
+    autocast: bool = False
+    """bfloat16 autocast around the forward pass."""
+    checkpointing: bool = False
+    packing: bool = False
+    grouped: bool = False
+    """TRL: rows of similar length in one micro-batch, over the whole file."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    huge_pages: bool = True
+    """Whether the process gets the environment that Affinage gives its trainer (allocator, huge pages)."""
+    as_it_comes: bool = False
+    """TRL: nothing set that it does not ask for; weights in fp32 under autocast, checkpointing, batch 8."""
+
+    @property
+    def name(self) -> str:
+        """Name that finds the run again."""
+        if self.trainer == "affinage":
+            return "Affinage"
+        title = "TRL" if self.trainer == "trl" else "plain loop"
+        if self.as_it_comes:
+            return f"{title} as it comes, batch {self.micro_batch}" + ("" if self.huge_pages else ", no huge pages")
+        parts = [f"micro-batch {self.micro_batch}", "bf16 weights" if self.weights == "bfloat16" else "fp32 weights"]
+        parts += ["autocast"] if self.autocast else []
+        parts += ["checkpointing"] if self.checkpointing else []
+        parts += ["packing"] if self.packing else []
+        parts += ["grouped by length"] if self.grouped else []
+        parts += ["eager attention"] if self.attention == "eager" else []
+        parts += [] if self.huge_pages else ["no huge pages"]
+        return f"{title}: " + ", ".join(parts)
+
+
+AFFINAGE = Setting("affinage")
+
+
+def list_as_it_comes(batch: int) -> list[Setting]:
+    """Return TRL with its defaults, in the product's environment and in an ordinary one."""
+    plain = Setting("trl", batch, weights="float32", autocast=True, checkpointing=True, as_it_comes=True)
+    return [plain, replace(plain, huge_pages=False)]
+
+
+def list_micro_batches(trainer: Trainer, batch: int) -> list[Setting]:
+    """Return the first round of the search: how many rows at once."""
+    return [Setting(trainer, size) for size in MICRO_BATCHES if size <= batch and batch % size == 0]
+
+
+def list_variations(best: Setting, batch: int, *, thorough: bool) -> list[Setting]:
+    """Return the second round: every other switch, one at a time, from the best of the first."""
+    found = [replace(best, attention="eager")]
+    if best.trainer == "trl":
+        found.append(replace(best, micro_batch=1, packing=True))
+    if not thorough:
+        return found
+    found += [
+        replace(best, autocast=True),
+        replace(best, weights="float32", autocast=True),
+        replace(best, weights="float32"),
+        replace(best, checkpointing=True),
+        replace(best, huge_pages=False),
+    ]
+    if best.trainer == "trl":
+        found += [replace(best, micro_batch=size, grouped=True) for size in (4, 8) if size <= batch]
+        found.append(replace(best, micro_batch=batch, checkpointing=True))
+    return found
