@@ -182,3 +182,15 @@ test("the machine's page measures on request and shows how right the planner was
   await waitFor(() => expect(asked.some(({ path }) => path === "/api/hardware/calibrate")).toBe(true));
   expect(await violations()).toEqual([]);
 });
+
+test("a machine that stayed restless while it was measured says so", async () => {
+  const calibration = {
+    device_id: "cpu", device_name: "A processor", measured_at: "2026-11-22T10:00:00Z", seconds: 40, half_gflops: null,
+    full_gflops: 90, bandwidth_gb: 9, step_factor: null, noise: 1.6, unrest: 1.5, others_share: 0.4, restless: true,
+    notice: { code: "restless", message: "Other programs used 40 % of the processor.", hint: "Measure again." },
+  };
+  const machine = { devices: [], memory_total_bytes: 0, memory_available_bytes: 0, disk_free_bytes: 0, cpu_name: "", calibration };
+  serve({ ...answers, "GET /api/plans/record": { jobs: [], summary: { count: 0 } }, "GET /api/hardware": machine });
+  open("/machine");
+  expect(await screen.findByText("Other programs used 40 % of the processor.")).toBeDefined();
+});

@@ -22,7 +22,7 @@ def calibrate(
 
     studio = open_studio(Settings())
     terminal.print(f"[dim]{terminal.say('calibrating')}[/]")
-    answer = calibration_read(calibration_service.calibrate(studio, device_id))
+    answer = calibration_read(calibration_service.calibrate(studio, device_id), terminal.language)
     if terminal.as_json:
         terminal.document(answer)
         return
@@ -35,3 +35,6 @@ def calibrate(
         terminal.print(f"  {terminal.say('rate_' + name):<24} {shown}")
     if answer.step_factor is not None:
         terminal.print(f"  {terminal.say('rate_step'):<24} × {answer.step_factor:.2f}")
+    if answer.notice is not None:
+        terminal.print()
+        terminal.paragraph(f"[yellow]{escape(answer.notice.message)}[/] {escape(answer.notice.hint)}")

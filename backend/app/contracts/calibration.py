@@ -12,7 +12,7 @@ from app.contracts.hardware import Device, DeviceKind
 from app.contracts.options import Dtype
 from app.contracts.plan import ModelShape
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever what is measured changes its meaning: older files are then measured anew."""
 
 
@@ -54,7 +54,7 @@ class MeasuredStep(Frozen):
     """Share of the tokens whose loss counts."""
     checkpointing: bool
     seconds: float
-    """Median over the rounds."""
+    """At the machine's usual speed during the measurement: median over the rounds (training/calibration/estimate.py)."""
     work: MeasuredWork
     forward_seconds: float | None
     """The same rows without gradients, as an evaluation computes them; median; None where it was not timed."""
@@ -102,6 +102,14 @@ class Calibration(Frozen):
     """Memory of the CUDA context and its libraries outside the allocator; None for the processor."""
     noise: float
     """How far single rounds lie above their median: the 90th percentile of the ratio, 1.0 on a silent machine."""
+    unrest: float
+    """How far a fixed product, timed between all others, lies above its median: the 90th percentile of the ratio."""
+    others_share: float
+    """Share of the processor that other programs, or other machines of the same host, used meanwhile, 0..1."""
+    series: int
+    """1, or 2 when the machine was restless the first time."""
+    restless: bool
+    """Whether it was still restless at last: predicted times are less certain then."""
     step_factor: float | None = None
     """Measured seconds of the steps over those that the table of devices predicts, geometric mean: for people to read.
     (`planner.calibrated.complete`.)"""

@@ -7,6 +7,7 @@ import threading
 from pydantic import ValidationError
 
 from app.contracts.calibration import Calibration
+from app.contracts.plan import Notice
 from app.core.errors import AffinageError, Conflict
 from app.jobs.executors.environment import trainer_environment
 from app.planner.calibrated import complete
@@ -16,8 +17,10 @@ from app.services.studio import Studio
 from app.storage.repositories import Jobs
 
 COMMAND = (sys.executable, "-m", "app.training.calibration")
-MOST_SECONDS = 180.0
-"""A measurement takes 5 to 20 seconds; on a machine under heavy load its rounds take longer."""
+MOST_SECONDS = 240.0
+"""A measurement takes 5 to 20 seconds, twice that where the machine is restless; under heavy load its rounds take longer."""
+BUSY_OTHERS = 0.15
+"""Share of the processor from which on other programs are named as what disturbed."""
 
 _one_at_a_time = threading.Lock()
 
@@ -46,6 +49,16 @@ def calibrate(studio: Studio, device_id: str | None = None) -> Calibration:
     finally:
         _one_at_a_time.release()
     return measured
+
+
+def find_notice(calibration: Calibration) -> Notice | None:
+    """Return what a person should know about a measurement, None where the machine was calm."""
+    if not calibration.restless:
+        return None
+    percent = {"percent": round(100 * calibration.others_share)}
+    return (
+        Notice(key="restless.others", params=percent) if calibration.others_share > BUSY_OTHERS else Notice(key="restless.swings")
+    )
 
 
 def _measure(studio: Studio, device_id: str) -> Calibration:

@@ -40,6 +40,7 @@ def make_calibration(device_id: str, device_name: str) -> Calibration:
         measured_at="2026-11-22T12:00:00.000Z", seconds=12.0, half_gflops=300.0, full_gflops=90.0, bandwidth_gb=6.0,
         launch_seconds=5e-6, products=[], steps=[], start_seconds=5.0, load_bytes_per_second=1e9, load_fixed_seconds=0.3,
         save_seconds=0.1, optimizer_bytes_per_second=1e9, context_bytes=None, noise=1.1,
+        unrest=1.1, others_share=0.02, series=1, restless=False,
     )  # fmt: skip
 
 
@@ -209,3 +210,20 @@ def test_a_kept_measurement_is_shown_until_the_engine_changes(client: TestClient
     assert (shown["full_gflops"], shown["measured_at"]) == (90.0, "2026-11-22T12:00:00.000Z")
     kept.write_calibration(measured.model_copy(update={"torch_version": "0.1"}))
     assert client.get("/api/hardware").json()["calibration"] is None
+
+
+@pytest.mark.parametrize(
+    ("others_share", "language", "words"),
+    [(0.4, "en", "Other programs used 40 %"), (0.01, "fr", "tantôt rapide, tantôt lente")],
+)
+def test_a_machine_that_stayed_restless_is_told_in_the_readers_language(
+    client: TestClient, settings: Settings, others_share: float, language: str, words: str
+) -> None:
+    best = client.get("/api/hardware").json()["devices"][0]
+    measured = make_calibration(best["id"], best["name"])
+    kept = PlannerDir(settings.data_dir / "planner")
+    kept.write_calibration(measured.model_copy(update={"restless": True, "others_share": others_share}))
+    shown = client.get("/api/hardware", headers={"Accept-Language": language}).json()["calibration"]
+    assert shown["restless"] and words in shown["notice"]["message"]
+    kept.write_calibration(measured)
+    assert client.get("/api/hardware").json()["calibration"]["notice"] is None

@@ -34,6 +34,11 @@ def get_hardware(studio: StudioDep, language: LanguageDep) -> HardwareRead:
 
 
 @router.post("/hardware/calibrate", responses=problems(404, 409, 507))
-def calibrate(studio: StudioDep, device_id: Annotated[str | None, Query(max_length=20)] = None) -> CalibrationRead:
-    """Measure a device (the best one) for 5 to 20 seconds. Plans count with the result until driver or engine change."""
-    return calibration_read(calibration_service.calibrate(studio, device_id))
+def calibrate(
+    studio: StudioDep, language: LanguageDep, device_id: Annotated[str | None, Query(max_length=20)] = None
+) -> CalibrationRead:
+    """Measure a device (the best one) for 5 to 20 seconds, once more if it is restless.
+
+    Plans count with the result until driver or engine change.
+    """
+    return calibration_read(calibration_service.calibrate(studio, device_id), language)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from app.api.schemas.errors import ErrorContent
+from app.api.schemas.plans import NoticeRead
 from app.contracts.hardware import Hardware
 
 
@@ -37,6 +38,14 @@ class CalibrationRead(BaseModel):
     """Measured seconds of real training steps over those that the table of devices predicts."""
     noise: float
     """How far single rounds lie above their median: 1.0 on a silent machine."""
+    unrest: float
+    """How far a fixed product, timed between all others, lies above its median: 1.0 on a silent machine."""
+    others_share: float
+    """Share of the processor that other programs used meanwhile, 0..1."""
+    restless: bool
+    """Whether the machine was still restless when it had been measured twice: times are less certain then."""
+    notice: NoticeRead | None
+    """What to say about a restless machine."""
 
 
 class HardwareRead(Hardware):

@@ -66,6 +66,7 @@ def calibration_of(pace: Pace, **changes: object) -> Calibration:
         "half_gflops": 400.0, "full_gflops": 150.0, "bandwidth_gb": 10.0, "launch_seconds": 5e-6, "products": [],
         "steps": steps, "start_seconds": 4.0, "load_bytes_per_second": 1e9, "load_fixed_seconds": 0.5, "save_seconds": 0.1,
         "optimizer_bytes_per_second": 1e9, "context_bytes": None, "noise": 1.1,
+        "unrest": 1.1, "others_share": 0.0, "series": 1, "restless": False,
     }  # fmt: skip
     return Calibration.model_validate(fields | changes)
 

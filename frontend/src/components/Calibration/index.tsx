@@ -1,6 +1,7 @@
-import { Button, Group, Loader, Text } from "@mantine/core";
+import { Box, Button, Group, Loader, Text } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { hardwareQuery, useCalibrate } from "@/api/system";
+import { Callout } from "@/components/Callout";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { Facts, type Fact } from "@/components/Facts";
 import { Icon } from "@/components/Icon";
@@ -32,6 +33,13 @@ export function Calibration() {
         />
       ) : (
         <Text>{t.calibration.none}</Text>
+      )}
+      {found?.notice && (
+        <Box mt="md">
+          <Callout tone="warn" role="status" title={found.notice.message}>
+            {found.notice.hint}
+          </Callout>
+        </Box>
       )}
       <Group mt="md" gap="sm">
         <Button

@@ -72,7 +72,7 @@ export const en = {
     start: "Measure this machine",
     again: "Measure again",
     running: "Measuring; this takes 5 to 20 seconds, longer on a busy machine…",
-    hint: "Takes 5 to 20 seconds and is remembered. Do it when nothing else runs.",
+    hint: "Takes 5 to 20 seconds, twice that on a restless machine, and is remembered. Do it when nothing else runs.",
     measuredAt: "Measured",
     took: (duration: string) => `took ${duration}`,
     half: "Products in 16 bits",

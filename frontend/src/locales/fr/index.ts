@@ -75,7 +75,7 @@ export const fr: Messages = {
     start: "Mesurer cette machine",
     again: "Mesurer à nouveau",
     running: "Mesure en cours ; elle prend 5 à 20 secondes, plus sur une machine occupée…",
-    hint: "Prend 5 à 20 secondes ; le résultat est retenu. À faire quand rien d’autre ne tourne.",
+    hint: "Prend 5 à 20 secondes, le double sur une machine agitée ; le résultat est retenu. À faire quand rien d’autre ne tourne.",
     measuredAt: "Mesurée le",
     took: (duration) => `en ${duration}`,
     half: "Produits en 16 bits",
