@@ -60,7 +60,7 @@ class StepLogged(Event):
     total_steps: int
     epoch: float
     loss: float
-    """Mean cross-entropy per trained token, in nats."""
+    """Mean cross-entropy per trained token in nats; for DPO and KTO the mean of their own loss."""
     learning_rate: float
     grad_norm: float
     tokens: int
@@ -70,6 +70,8 @@ class StepLogged(Event):
     """Peak memory so far: GPU allocated peak, or resident peak of the process."""
     step_seconds: float
     eta_seconds: float
+    measures: dict[str, float] = {}
+    """Further numbers of the method by name: `accuracy`, `reward_margin`, ..."""
 
 
 class EvalLogged(Event):
@@ -81,6 +83,7 @@ class EvalLogged(Event):
     loss: float
     rows: int
     tokens: int
+    measures: dict[str, float] = {}
 
 
 class CheckpointSaved(Event):

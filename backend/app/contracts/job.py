@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 from app.contracts.frozen import Frozen
-from app.contracts.options import Dtype, LongRows, Quantization, Scheduler
+from app.contracts.options import Dtype, LongRows, Method, Quantization, Scheduler
 from app.contracts.plan import Plan
 
 
@@ -89,5 +89,10 @@ class TrainingJob(Frozen):
     dtype: Dtype
     quantization: Quantization
     checkpoint_every_seconds: float
+    method: Method = "sft"
+    beta: float = 0.1
+    """DPO and KTO: how strongly the model is held near its start."""
+    continue_from: str | None = None
+    """The job whose finished adapter this one starts with (a copy lies in the job's folder)."""
     plan: Plan
     versions: dict[str, str]

@@ -15,6 +15,7 @@ Scheduler = Literal["linear", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
 LongRows = Literal["truncate", "drop", "split"]
+Method = Literal["sft", "pretraining", "classification", "dpo", "kto"]
 Objective = Literal["quality", "balanced", "speed"]
 
 
@@ -26,6 +27,11 @@ class FinetuningOptions(Frozen):
 
     objective: Objective | None = None
     """What the planner weighs highest where a value is automatic: `speed`, `balanced` or `quality`; automatic = balanced."""
+    method: Method | None = None
+    """How the rows are learned; automatic = by their arrangement: `sft` answers, `pretraining` raw text, `classification`
+    classes, `dpo` a preferred answer and another one, `kto` answers judged good or bad."""
+    beta: Annotated[float, Field(gt=0, le=10)] | None = None
+    """DPO and KTO: how strongly the model is held near its start; lower lets it move further; automatic = 0.1."""
     num_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Passes over the training rows; automatic = 5."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None

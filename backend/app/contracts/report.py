@@ -10,6 +10,9 @@ class Report(Frozen):
     """0 when the data set is too small for a split; then the losses are None."""
     loss_before: float | None
     loss_after: float | None
+    measures_before: dict[str, float] = {}
+    """The method's further numbers on the held-out rows: `accuracy`, `reward_margin`, ..."""
+    measures_after: dict[str, float] = {}
     train_loss_first: float
     train_loss_last: float
     steps: int

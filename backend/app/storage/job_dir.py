@@ -8,6 +8,7 @@ jobs/<id>/
     control/cancel      asks the trainer to stop (control/pause: stop at a checkpoint)
     data/               train.jsonl, heldout.jsonl: hard links into the data set
     encoded/            the same as token ids, while the job is unfinished
+    start/              the adapter that the job continues, if it does
     checkpoints/        checkpoint-<step>/
     adapter/            the result, in PEFT's format
     report.json         Report
@@ -78,6 +79,7 @@ class JobDir:
         self.encoded = path / "encoded"
         self.checkpoints = path / "checkpoints"
         self.adapter = path / "adapter"
+        self.start_adapter = path / "start"
 
     def create(self, job: TrainingJob) -> None:
         """Make the folder with job.json inside, durable before it returns."""

@@ -48,6 +48,8 @@ class RunState(Frozen):
     loss_last: float | None = None
     heldout_before: float | None = None
     heldout_last: float | None = None
+    measures_before: dict[str, float] = {}
+    measures_last: dict[str, float] = {}
     heldout_step: int | None = None
     """Step after which `heldout_last` was measured."""
     heldout_seconds: float = 0.0

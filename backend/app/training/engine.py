@@ -7,7 +7,7 @@ Work is resumed from the newest complete checkpoint when one is there, with the 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from torch import nn
 
 from app.contracts.events import CheckpointSaved, EvalLogged, Noted, PhaseStarted, StepLogged
 from app.contracts.hardware import DeviceKind
-from app.contracts.job import TrainingJob
 from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged
 from app.datasets.render import Renderer
@@ -28,27 +27,19 @@ from app.training.batching import Row, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
-from app.training.lora import save_adapter
+from app.training.lora import WEIGHTS_NAME, load_tensors
 from app.training.memory import peak_bytes, reserved_peak_bytes, settle
+from app.training.methods.choosing import prepare
+from app.training.methods.interface import Method, Outcome
 from app.training.probe import probe
 from app.training.remaining import estimate_remaining
 from app.training.repeating import compute_finite, is_finite, name_rows
-from app.training.rows import Counts, EncodedRows, encode_rows
+from app.training.results import make_report, note_rows, save_result
+from app.training.rows import encode_rows
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
 log = logging.getLogger(__name__)
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 
 
 def train(  # noqa: PLR0912, PLR0915  long because it is linear
@@ -85,6 +76,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
             max_length=opt.max_length,
             long_rows=opt.long_rows,
             check_stop=stop.check,
+            judged=job.method in ("dpo", "kto"),
         )
         for file in (job_dir.train_file, job_dir.heldout_file)
     )
@@ -95,9 +87,13 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     kind: DeviceKind = "cpu" if device.type == "cpu" else "cuda"
     built = assemble(model, job.lora, kind=kind, learning_rate=opt.learning_rate, weight_decay=opt.weight_decay)
     parameters, optimizer = built.parameters, built.optimizer
+    if job.continue_from is not None:
+        load_tensors(model, job_dir.start_adapter / WEIGHTS_NAME)
+        job_dir.append(Noted(level="info", key="continued", params={"job_id": job.continue_from}))
     stop.check()
     compute = Computer(built.head, parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check)
-    epoch_steps = steps_per_epoch(len(train_set.rows), opt.effective_batch_size)
+    learned, unseen = prepare(job, compute, train_set, heldout)
+    epoch_steps = steps_per_epoch(len(learned), opt.effective_batch_size)
     total_steps = epoch_steps * opt.num_epochs
 
     # ---- a fresh start, or where an earlier attempt stood ----------------------------------------------------------
@@ -105,7 +101,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     if kind == "cpu":
         settle(parameters, optimizer)
     if state is None:
-        _note_rows(job_dir, train_set, heldout, opt.max_length)
+        note_rows(job_dir, train_set.counts, heldout.counts, opt.max_length)
         probe(compute, optimizer, train_set.rows, heldout.rows, job.plan.peak_bytes)
         state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens)
     limits.rows = min(limits.rows, state.micro_batch_size)
@@ -119,20 +115,28 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         _begin(job_dir, "evaluating")
         evaluation_started = time.monotonic()
         note = partial(_note_not_finite, "heldout", current.step, heldout.rows)
-        summed = compute_finite(compute, job, lambda on: on.summed_loss(heldout.rows), lambda loss: (loss,), note)
-        if not is_finite(summed):
+        outcome = compute_finite(compute, job, unseen.evaluate, lambda found: (found.loss,), note)
+        loss = outcome.loss
+        if not is_finite(loss):
             raise Diverged("heldout", step=current.step)
-        loss = summed / heldout.counts.trained_tokens
-        epoch = current.step / epoch_steps
         job_dir.append(
-            EvalLogged(step=current.step, epoch=epoch, loss=loss, rows=len(heldout.rows), tokens=heldout.counts.trained_tokens)
+            EvalLogged(
+                step=current.step,
+                epoch=current.step / epoch_steps,
+                loss=loss,
+                rows=len(unseen),
+                tokens=heldout.counts.trained_tokens,
+                measures=outcome.measures,
+            )
         )
-        before = loss if current.heldout_before is None else current.heldout_before
+        first = current.heldout_before is None
         seconds = time.monotonic() - evaluation_started
         return current.model_copy(
             update={
-                "heldout_before": before,
+                "heldout_before": loss if first else current.heldout_before,
                 "heldout_last": loss,
+                "measures_before": outcome.measures if first else current.measures_before,
+                "measures_last": outcome.measures,
                 "heldout_step": current.step,
                 "heldout_seconds": seconds,
             }
@@ -143,17 +147,18 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         for epoch in range(state.step // epoch_steps, opt.num_epochs):
             if state.step == epoch * epoch_steps:
                 state = evaluate(state)
-            order = epoch_order(len(train_set.rows), opt.seed, epoch)
+            order = epoch_order(len(learned), opt.seed, epoch)
             _begin(job_dir, "training")
             for index in range(state.step - epoch * epoch_steps, epoch_steps):
                 step_started = time.monotonic()
                 first = index * opt.effective_batch_size
-                rows = [train_set.rows[i] for i in order[first : first + opt.effective_batch_size]]
-                trained_tokens = sum(len(row.targets) for row in rows)
+                places = order[first : first + opt.effective_batch_size]
+                rows = learned.rows_of(places)
 
                 note = partial(_note_not_finite, "step", state.step + 1, rows)
-                attempt = partial(take_gradient, rows=rows, trained_tokens=trained_tokens, max_norm=opt.max_grad_norm)
-                loss, norm = compute_finite(compute, job, attempt, tuple, note)
+                attempt = partial(take_gradient, method=learned, places=places, max_norm=opt.max_grad_norm)
+                outcome, norm = compute_finite(compute, job, attempt, lambda found: (found[0].loss, found[1]), note)
+                loss = outcome.loss
                 if not is_finite(loss, norm):
                     raise Diverged("gradient" if is_finite(loss) else "loss", step=state.step + 1, rows=name_rows(rows))
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
@@ -172,6 +177,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                     loss_last=loss,
                     heldout_before=state.heldout_before,
                     heldout_last=state.heldout_last,
+                    measures_before=state.measures_before,
+                    measures_last=state.measures_last,
                     heldout_step=state.heldout_step,
                     heldout_seconds=state.heldout_seconds,
                     peak_bytes=max(state.peak_bytes, peak_bytes(device)),
@@ -197,6 +204,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                             evaluations_left=opt.num_epochs - epoch,
                             evaluation_seconds=state.heldout_seconds,
                         ),
+                        measures=outcome.measures,
                     )
                 )
                 due = time.monotonic() - saved_at >= job.checkpoint_every_seconds
@@ -218,17 +226,24 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
 
     # ---- the result ------------------------------------------------------------------------------------------------
     _begin(job_dir, "saving")
-    _save_result(job_dir, job, model)
-    report = _report(state, train_set, heldout, earlier_seconds + time.monotonic() - started, device)
+    save_result(job_dir, job, model)
+    report = make_report(
+        state,
+        learned,
+        unseen,
+        counts=train_set.counts,
+        seconds=earlier_seconds + time.monotonic() - started,
+        device=device,
+    )
     write_atomically(job_dir.report_file, report.model_dump_json(indent=2))
     shutil.rmtree(job_dir.encoded)
     return report
 
 
-def take_gradient(compute: Computer, rows: Sequence[Row], trained_tokens: int, max_norm: float) -> tuple[float, float]:
-    """Leave the clipped mean gradient of `rows` on the parameters; return (mean loss, norm before the clip)."""
-    loss = compute.accumulate_gradient(rows) / trained_tokens
-    return loss, finish_gradient(compute.parameters, trained_tokens, max_norm).item()
+def take_gradient(compute: Computer, method: Method, places: Sequence[int], max_norm: float) -> tuple[Outcome, float]:
+    """Leave the clipped mean gradient of the examples on the parameters; return their loss and the norm before the clip."""
+    outcome = method.add_gradient(compute, places)
+    return outcome, finish_gradient(compute.parameters, outcome.weight, max_norm).item()
 
 
 def _note_not_finite(where: str, step: int, rows: Sequence[Row]) -> Noted:
@@ -255,53 +270,3 @@ def _resume(job_dir: JobDir, model: nn.Module, optimizer: torch.optim.Optimizer)
 def _save(job_dir: JobDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
     saved = save_checkpoint(job_dir.checkpoints, model, optimizer, state)
     job_dir.append(CheckpointSaved(step=state.step, name=saved.name, size_bytes=saved.size_bytes))
-
-
-def _save_result(job_dir: JobDir, job: TrainingJob, model: nn.Module) -> None:
-    folder = Path(job.model.path)
-    save_adapter(
-        model,
-        job_dir.adapter,
-        base_model_id=job.model.model_id,
-        lora=job.lora,
-        revision=job.model.commit if job.model.kind == "hub" else None,
-        beside=[folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()],
-    )
-
-
-def _note_rows(job_dir: JobDir, train_set: EncodedRows, heldout: EncodedRows, max_length: int) -> None:
-    """Say which rows were cut or left out, and why."""
-    counts: dict[str, Callable[[Counts], int]] = {
-        "rows_truncated": lambda rows: rows.truncated,
-        "rows_divided": lambda rows: rows.divided,
-        "rows_dropped.too_long": lambda rows: rows.dropped,
-        "rows_dropped.nothing_trained": lambda rows: rows.untrained,
-        "rows_dropped.not_renderable": lambda rows: rows.unrenderable,
-    }
-    for key, count in counts.items():
-        rows = count(train_set.counts) + count(heldout.counts)
-        if rows:
-            job_dir.append(Noted(level="warning", key=key, params={"rows": rows, "max_length": max_length}))
-    if not heldout.rows:
-        job_dir.append(Noted(level="info", key="no_heldout_rows"))
-
-
-def _report(state: RunState, train_set: EncodedRows, heldout: EncodedRows, seconds: float, device: torch.device) -> Report:
-    assert state.loss_first is not None and state.loss_last is not None, "a run has at least one step"
-    counts = train_set.counts
-    return Report(
-        heldout_rows=len(heldout.rows),
-        loss_before=state.heldout_before,
-        loss_after=state.heldout_last,
-        train_loss_first=state.loss_first,
-        train_loss_last=state.loss_last,
-        steps=state.step,
-        tokens=state.tokens,
-        seconds=seconds,
-        peak_bytes=max(state.peak_bytes, peak_bytes(device)),
-        peak_reserved_bytes=reserved_peak_bytes(device),
-        trained_rows=len(train_set.rows),
-        truncated_rows=counts.truncated,
-        dropped_rows=counts.dropped + counts.untrained + counts.unrenderable,
-        trained_token_share=counts.trained_tokens / counts.tokens,
-    )

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from app.contracts.dataset import Example
@@ -14,6 +15,7 @@ from app.core.errors import DatasetInvalid
 from app.datasets.render import Renderer
 from app.datasets.tokenizer_files import fingerprint
 from app.training.batching import Row
+from app.training.judged import encode_judged
 from app.training.row_file import RowFile, RowWriter, write_rows
 
 log = logging.getLogger(__name__)
@@ -56,21 +58,32 @@ class EncodedRows:
 
 
 def encode_rows(
-    file: Path, encoded: Path, renderer: Renderer, *, max_length: int, long_rows: LongRows, check_stop: Callable[[], None]
+    file: Path,
+    encoded: Path,
+    renderer: Renderer,
+    *,
+    max_length: int,
+    long_rows: LongRows,
+    check_stop: Callable[[], None],
+    judged: bool = False,
 ) -> EncodedRows:
-    """Return the Examples of `file` (one per line) as rows that lie in the file `encoded`.
+    """Return the Examples of `file` (one per line) as rows that lie in the file `encoded`; `judged` ones as judged.py says.
 
     Rows that are there already are used when they were made from the same content with the same tokenizer and limits. (A
     template may write today's date: a run that goes on tomorrow keeps yesterday's.) `check_stop` is called before each block
     of rows and may raise. Raises OSError (disk full).
     """
-    key = _key(file, renderer, max_length, long_rows)
+    key = _key(file, renderer, max_length, f"{long_rows} judged" if judged else long_rows)
     found = _find(encoded, key)
     if found is not None:
         log.info("%s holds the rows of an earlier attempt", encoded.name)
         return found
     with write_rows(encoded) as writer:
-        counts = _encode(_read_blocks(file, check_stop), writer, renderer, max_length, long_rows)
+        blocks = _read_blocks(file, check_stop)
+        if judged:
+            counts = _encode_judged(blocks, writer, renderer, max_length, long_rows)
+        else:
+            counts = _encode(blocks, writer, renderer, max_length, long_rows)
         writer.finish(counts.model_copy(update={"key": key}).model_dump_json().encode())
     found = _find(encoded, key)
     assert found is not None, "it was just written"
@@ -119,6 +132,29 @@ def _encode(
     return Counts(**numbers)
 
 
+def _encode_judged(
+    blocks: Iterable[list[Example]], writer: RowWriter, renderer: Renderer, max_length: int, long_rows: LongRows
+) -> Counts:
+    """As `_encode`, but an answer that is too long is cut or left out, never divided: its parts have no meaning alone."""
+    numbers = Counter[str]()
+    for example in chain.from_iterable(blocks):
+        try:
+            found = encode_judged(renderer, example, max_length)
+        except DatasetInvalid:
+            numbers["unrenderable"] += 1
+            continue
+        if found.too_long and long_rows == "drop":
+            numbers["dropped"] += 1
+            continue
+        numbers["untrained" if not found.rows else "truncated" if found.too_long else "whole"] += 1
+        for row in found.rows:
+            writer.add(row)
+            numbers["tokens"] += len(row.ids)
+            numbers["trained_tokens"] += len(row.targets)
+    del numbers["whole"]
+    return Counts(**numbers)
+
+
 def _read_blocks(file: Path, check_stop: Callable[[], None]) -> Iterator[list[Example]]:
     block: list[Example] = []
     size = 0
@@ -135,10 +171,10 @@ def _read_blocks(file: Path, check_stop: Callable[[], None]) -> Iterator[list[Ex
         yield block
 
 
-def _key(file: Path, renderer: Renderer, max_length: int, long_rows: LongRows) -> str:
+def _key(file: Path, renderer: Renderer, max_length: int, kind: str) -> str:
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256")
-    digest.update(f"{FORMAT} {fingerprint(renderer.folder)} {max_length} {long_rows}".encode())
+    digest.update(f"{FORMAT} {fingerprint(renderer.folder)} {max_length} {kind}".encode())
     return digest.hexdigest()
 
 

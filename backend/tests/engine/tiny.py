@@ -135,6 +135,7 @@ def make_job(
     dtype: str = "float32",
     quantization: str = "none",
     lora: dict[str, Any] | None = None,
+    method: str = "sft",
     **optimization: Any,
 ) -> JobDir:
     """Create a job folder for a model folder. `optimization` overrides single hyper-parameters."""
@@ -181,6 +182,7 @@ def make_job(
         dtype=dtype,
         quantization=quantization,
         checkpoint_every_seconds=checkpoint_every_seconds,
+        method=method,  # type: ignore[arg-type]
         plan=empty_plan(),
         versions={},
     )
