@@ -89,6 +89,18 @@ class Bound(Frozen):
     """Added to the product; 0 when the factor comes from measurements."""
 
 
+class TimeBasis(Frozen):
+    """What predicted seconds rest on, so that the finished job can be compared with them (planner/correction.py)."""
+
+    device_name: str = ""
+    step_factor: float | None = None
+    """How the steps of the calibration compare with the table of devices; None without a calibration."""
+    factor: float = 1.0
+    """By which earlier jobs of this machine changed the seconds; it is contained in them."""
+    jobs: int = 0
+    """How many finished jobs the factor rests on."""
+
+
 class Alternative(Frozen):
     """Another plan for the same job: what changes, what it costs, what it brings."""
 
@@ -127,6 +139,7 @@ class Plan(Frozen):
     objective: Objective = "balanced"
     memory_method: MemoryMethod = "closed_form"
     time_method: TimeMethod = "table"
+    time_basis: TimeBasis = TimeBasis()
     bound: Bound = Bound()
     cut_rows_share: float = 0.0
     """Share of the rows that are longer than max_length, 0..1."""

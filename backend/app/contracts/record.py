@@ -29,6 +29,12 @@ class JobRecord(Frozen):
     """What the allocator had taken of a graphics card at most, holes counted; None on the processor."""
     planned_seconds: float
     """P50."""
+    time_factor: float = 1.0
+    """The part of it that came from earlier jobs of this machine (`TimeBasis.factor`)."""
+    step_factor: float | None = None
+    """Of the calibration that it was planned with (`TimeBasis.step_factor`)."""
+    device_name: str = ""
+    """Empty in records of versions that did not note it."""
     planned_seconds_p90: float
     measured_seconds: float | None
     """From the start of the trainer's process to its end, downloads left out; None when it took several attempts."""

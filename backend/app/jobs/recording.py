@@ -33,6 +33,9 @@ def make_record(job_dir: JobDir) -> JobRecord | None:
         measured_peak_bytes=report.peak_bytes,
         measured_reserved_bytes=report.peak_reserved_bytes,
         planned_seconds=plan.seconds_p50,
+        time_factor=plan.time_basis.factor,
+        step_factor=plan.time_basis.step_factor,
+        device_name=plan.time_basis.device_name,
         planned_seconds_p90=plan.seconds_p90,
         measured_seconds=measure_seconds(events),
     )

@@ -5,8 +5,9 @@ from functools import lru_cache
 from typing import Any
 
 from app.contracts.options import Dtype, LongRows, Quantization
-from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Resolved
+from app.contracts.plan import Bound, MemoryMethod, MemoryParts, ModelShape, Resolved, TimeMethod
 from app.planner.bound import raise_peak
+from app.planner.correction import Correction, find_correction
 from app.planner.gpus import Rates, rate_device
 from app.planner.memory import count_probe_bytes, estimate_memory
 from app.planner.micro_batches import CPU_TOKENS, PACKED_STEP, count_tokens, measure_part
@@ -89,6 +90,7 @@ class Estimator:
     _rank: int = field(init=False)
     _weighed: dict[Knobs, Candidate] = field(default_factory=dict)
     _timed: dict[Knobs, RunTime] = field(default_factory=dict)
+    _corrections: dict[Dtype, Correction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rates = rate_device(self.request.device)
@@ -177,13 +179,43 @@ class Estimator:
         if (found := self._timed.get(knobs)) is None:
             request = self.request
             lengths, factor = request.lengths.cut(knobs.max_length, self.long_rows)
-            found = self._timed[knobs] = estimate_seconds(
+            bare = estimate_seconds(
                 self.shape, candidate.run, self._rates, lengths,
                 train_rows=round(request.train_rows * factor), heldout_rows=round(request.heldout_rows * factor),
                 epochs=self._value("num_epochs"), accumulation=knobs.accumulation, max_length=knobs.max_length,
                 calibration=request.calibration, profiles=request.profiles,
             )  # fmt: skip
+            found = self._timed[knobs] = self._correct(bare, knobs.dtype)
         return found
+
+    def _correct(self, bare: RunTime, dtype: Dtype) -> RunTime:
+        """Return the time as the finished jobs of this machine correct it."""
+        correction = self.find_correction(dtype)
+        if not correction.jobs or bare.p50 <= 0:
+            return bare
+        p50 = bare.p50 * correction.factor
+        return RunTime(p50, p50 * correction.spread(bare.p90 / bare.p50))
+
+    def find_correction(self, dtype: Dtype) -> Correction:
+        """Return what finished jobs say about times in this precision."""
+        if (found := self._corrections.get(dtype)) is None:
+            request = self.request
+            found = self._corrections[dtype] = find_correction(
+                request.finished,
+                device=request.device.kind,
+                device_name=request.device.name,
+                dtype=dtype,
+                method=self.time_method,
+                step_factor=request.calibration.step_factor if request.calibration else None,
+            )
+        return found
+
+    @property
+    def time_method(self) -> TimeMethod:
+        """Where the device's pace comes from."""
+        if self.method == "rough":
+            return "guessed"
+        return "calibrated" if self.request.calibration else "table" if self._rates.known else "guessed"
 
     def count_rows(self, max_length: int) -> int:
         """Return the training rows after long ones were dropped or split."""

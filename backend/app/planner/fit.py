@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.contracts.options import Dtype, Quantization
-from app.contracts.plan import MemoryParts, ModelShape, Notice, Plan, Resolved, TimeMethod, Verdict
+from app.contracts.plan import MemoryParts, ModelShape, Notice, Plan, Resolved, TimeBasis, Verdict
 from app.core.units import GIB
 from app.planner.alternatives import Explorer, judge
 from app.planner.candidates import OPTIONS, Candidate, Estimator, Knobs, is_users, name_options
-from app.planner.gpus import rate_device
+from app.planner.correction import describe_correction
 from app.planner.request import PlanRequest
 from app.planner.search import Choices, list_wanted, search
 from app.planner.time import RunTime
@@ -199,14 +199,12 @@ def _finish(request: PlanRequest, draft: _Draft, estimator: Estimator, best: Can
     if cut_rows > 0:
         params = {"percent": round(100 * cut_rows), "tokens_percent": round(100 * cut_tokens), "length": length}
         draft.reasons.append(Notice(key=f"rows_too_long.{long_rows}", params=params))
-    known = rate_device(request.device).known
-    method: TimeMethod = "calibrated" if request.calibration else "table" if known else "guessed"
-    plan = _assemble(request, draft, best, estimator.time(best), method=method, rows=estimator.count_rows(length))
+    plan = _assemble(request, draft, best, estimator.time(best), estimator, rows=estimator.count_rows(length))
     return plan.model_copy(update={"cut_rows_share": cut_rows, "cut_tokens_share": cut_tokens})
 
 
 def _assemble(
-    request: PlanRequest, draft: _Draft, best: Candidate, time: RunTime, *, method: TimeMethod, rows: int
+    request: PlanRequest, draft: _Draft, best: Candidate, time: RunTime, estimator: Estimator, *, rows: int
 ) -> Plan:  # fmt: skip
     """Return the plan of `rows` training rows, with everything that is worth saying about it."""
     product = draft.get("batch_size") * draft.get("gradient_accumulation_steps")
@@ -217,6 +215,9 @@ def _assemble(
         draft.reasons.append(Notice(key="effective_batch_larger", params={"effective": product, "rows": rows}))
     if not request.lengths.measured and rows:
         draft.reasons.append(Notice(key="lengths_estimated"))
+    method = estimator.time_method
+    correction = estimator.find_correction(best.knobs.dtype)
+    draft.reasons += describe_correction(correction)
     if request.device.kind == "cuda" and method == "guessed":
         draft.reasons.append(Notice(key="card_unknown", params={"device": request.device.name}))
     verdict = judge(best.peak, best.upper, request.available_bytes)
@@ -239,6 +240,12 @@ def _assemble(
         objective=draft.get("objective"),
         memory_method=best.method,
         time_method=method,
+        time_basis=TimeBasis(
+            device_name=request.device.name,
+            step_factor=request.calibration.step_factor if request.calibration else None,
+            factor=correction.factor,
+            jobs=correction.jobs,
+        ),
         bound=best.bound,
     )
 
@@ -279,7 +286,7 @@ def _plan_roughly(request: PlanRequest, draft: _Draft) -> Plan:
     upper = round(peak * typical.bound.factor) + typical.bound.extra_bytes
     seconds = estimator.time(typical).p50
     best = replace(typical, parts=parts, upper=upper)
-    plan = _assemble(request, draft, best, RunTime(seconds, seconds * 2.0), method="guessed", rows=request.train_rows)
+    plan = _assemble(request, draft, best, RunTime(seconds, seconds * 2.0), estimator, rows=request.train_rows)
     automatic = {name: request.values[name].automatic for name in draft.values if is_users(request.values[name])}
     resolved = {
         name: value.model_copy(update={"automatic": automatic.get(name, value.value)}) for name, value in plan.resolved.items()

@@ -7,6 +7,7 @@ from app.contracts.hardware import Device
 from app.contracts.plan import ModelShape, Resolved
 from app.contracts.trace import TraceProfile
 from app.planner.bound import Residuals, read_shipped
+from app.planner.correction import FinishedTime
 from app.planner.run_shape import RowLengths
 
 
@@ -34,3 +35,5 @@ class PlanRequest:
     """What was measured on this device; None = the table of devices."""
     residuals: Residuals = field(default_factory=read_shipped)
     """Measured over predicted peaks of past runs, for the bound."""
+    finished: tuple[FinishedTime, ...] = ()
+    """Measured beside predicted seconds of this machine's finished jobs, oldest first."""

@@ -18,10 +18,13 @@ from app.contracts.plan import ModelShape, Notice, Plan, Resolved
 from app.core.errors import Forbidden, ModelUnavailable, NotFound, Unsupported
 from app.planner.bound import add_records, read_shipped
 from app.planner.configs import write_shape_config
+from app.planner.correction import list_times
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RowLengths
 from app.planner.shapes import find_shape, shape_from_config
+from app.services.continuing import Continued, find_continued
 from app.services.dataset_service import get_dir
+from app.services.learning_method import count_all_rows, settle_method
 from app.services.model_entry import ModelEntry
 from app.services.resolution import check_target_modules, read_options, resolve_values
 from app.services.row_lengths import measure_lengths
@@ -55,6 +58,7 @@ class PlannedRun:
     model: FoundModel
     dataset: DatasetDir
     info: DatasetInfo
+    continued: Continued | None = None
 
 
 def find_catalogue_shape(studio: Studio, entry: ModelEntry) -> ModelShape | None:
@@ -74,6 +78,7 @@ def plan_run(
     get_model: Callable[[], FoundModel],
     *,
     device_id: str | None = None,
+    continue_from: str | None = None,
     options: dict[str, Any],
 ) -> PlannedRun:
     """Resolve every value and plan the run. Raise Invalid, NotFound (data set, device), and what `get_model` raises.
@@ -86,7 +91,9 @@ def plan_run(
     model = get_model()
     hardware = studio.hardware()
     device = get_device(hardware, device_id)
-    values = resolve_values(chosen, model.entry)
+    continued = find_continued(studio, continue_from, model.entry.name, options)
+    preset = continued.preset if continued else None
+    values = settle_method(resolve_values(chosen, model.entry, preset), info.mapping.shape)
     check_target_modules(values["target_modules"].value, model.shape)
     lengths = measure_lengths(dataset, info, find_tokenizer_folder(studio, model.entry.name))
     request = make_plan_request(
@@ -99,10 +106,10 @@ def plan_run(
         train_rows=info.train_rows,
         heldout_rows=info.heldout_rows,
     )
-    plan = make_traced_plan(studio.tracing, request, find_config(studio, model))
+    plan = count_all_rows(make_traced_plan(studio.tracing, request, find_config(studio, model)))
     if hardware.unused_reason and device.kind == "cpu":
         plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
-    return PlannedRun(plan, model, dataset, info)
+    return PlannedRun(plan, model, dataset, info, continued)
 
 
 def get_device(hardware: Hardware, device_id: str | None) -> Device:
@@ -175,6 +182,7 @@ def make_plan_request(
     nf4_usable: bool | None = None,
 ) -> PlanRequest:
     """Return everything that the plan of `model` on `device` depends on, with what this machine has learnt so far."""
+    records = studio.planner_dir.read_records()
     return PlanRequest(
         model_id=model.model_id,
         model_name=model.entry.display_name,
@@ -188,7 +196,8 @@ def make_plan_request(
         heldout_rows=heldout_rows,
         nf4_usable=has_nf4() if nf4_usable is None else nf4_usable,
         calibration=studio.planner_dir.read_calibrations().find(device, studio.hardware().driver_version),
-        residuals=add_records(read_shipped(), studio.planner_dir.read_records()),
+        residuals=add_records(read_shipped(), records),
+        finished=list_times(records),
     )
 
 
