@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Source = Annotated[str, typer.Argument(help="An id from `affinage data list`, or a CSV, JSON or JSONL file to import.")]
 Model = Annotated[str | None, typer.Option("--model", "-m", help="A model id or folder; automatic = the preselected one.")]
 Device = Annotated[str | None, typer.Option("--device-id", help="`cpu` or `cuda:N`; automatic = the best device.")]
+Earlier = Annotated[
+    str | None, typer.Option("--continue-from", help="A finished job whose adapter is trained further with these rows.")
+]
 Title = Annotated[str | None, typer.Option("--name", help="A title for the job.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job and leave; it goes on by itself.")]
 
@@ -29,6 +32,7 @@ def plan(
     options: dict[str, Any],
     model: Model = None,
     device_id: Device = None,
+    continue_from: Earlier = None,
     _json: JsonFlag = False,
 ) -> None:
     """Show memory, time and every automatic choice of a job. Starts nothing."""
@@ -40,7 +44,7 @@ def plan(
     from app.services.studio import open_studio
 
     studio = open_studio(Settings())
-    request = build_request(studio, terminal, dataset, model, {"device_id": device_id, **options})
+    request = build_request(studio, terminal, dataset, model, {"device_id": device_id, "continue_from": continue_from, **options})
     answer = plan_read(studio, planning_service.plan(studio, **request.arguments()), terminal.language)
     if terminal.as_json:
         terminal.document(answer)
@@ -55,6 +59,7 @@ def finetune(
     model: Model = None,
     name: Title = None,
     device_id: Device = None,
+    continue_from: Earlier = None,
     detach: Detach = False,
     _json: JsonFlag = False,
 ) -> None:
@@ -67,7 +72,9 @@ def finetune(
     from app.services.studio import open_studio
 
     studio = open_studio(Settings())
-    request = build_request(studio, terminal, dataset, model, {"name": name, "device_id": device_id, **options})
+    request = build_request(
+        studio, terminal, dataset, model, {"name": name, "device_id": device_id, "continue_from": continue_from, **options}
+    )
     with ExitStack() as until_the_end:
         # A server on the same data folder runs the job; without one, this process does.
         supervises = until_the_end.enter_context(studio.supervising())
@@ -91,10 +98,21 @@ def build_request(
     from app.api.schemas.plans import StartFinetuningRequest
 
     # Checked before anything is imported: a refused number must not leave a data set behind.
-    request = StartFinetuningRequest(dataset_id=dataset, model_name=model or preselected(studio, terminal), **options)
+    chosen = model or continued_model(studio, options.get("continue_from")) or preselected(studio, terminal)
+    request = StartFinetuningRequest(dataset_id=dataset, model_name=chosen, **options)
     from app.cli.datasets import find_or_import
 
     return request.model_copy(update={"dataset_id": find_or_import(studio, dataset, terminal)})
+
+
+def continued_model(studio: "Studio", job_id: str | None) -> str | None:
+    """Return the model of the job that is continued, if one is."""
+    if job_id is None:
+        return None
+    from app.services import job_service
+
+    with studio.database.reading() as session:
+        return job_service.get_job(session, job_id).model_id
 
 
 def preselected(studio: "Studio", terminal: Terminal) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.contracts.dataset import Example
 from app.core.errors import AffinageError, DatasetInvalid
-from app.datasets.render import Renderer
+from app.datasets.render import EncodedExample, Renderer
 from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken
 
 MEMORY_BYTES = 3 << 30
@@ -55,7 +55,7 @@ def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
     with rows_file.open("rb") as file:
         for line in islice(file, 0, None, every):
             try:
-                encoded = renderer.encode(Example.model_validate_json(line), ANY_LENGTH)
+                encoded = _encode_longest(renderer, Example.model_validate_json(line))
             except DatasetInvalid:
                 numbers.extend((0, 0, 0))
                 continue
@@ -63,6 +63,15 @@ def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
             shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, encoded.ids, strict=False)))
             numbers.extend((encoded.full_length, sum(encoded.trained), shared))
     return numbers
+
+
+def _encode_longest(renderer: Renderer, example: Example) -> EncodedExample:
+    """Return the row, in preference data with the longer of its answers."""
+    encoded = renderer.encode(example, ANY_LENGTH)
+    if example.rejected is None:
+        return encoded
+    other = renderer.encode(example.model_copy(update={"messages": example.rejected}), ANY_LENGTH)
+    return max(encoded, other, key=lambda found: found.full_length)
 
 
 def _show(example: Example, model_path: Path, max_length: int) -> ShownRow:

@@ -182,7 +182,8 @@ def _write_split(fresh: DatasetDir, heldout: bytearray) -> None:
 def _characters(example: Example) -> int:
     if example.messages is None:
         return len(example.text or "")
-    return sum(len(message.content) for message in example.messages)
+    answers = (example.messages, example.rejected or [])
+    return max(sum(len(message.content) for message in turns) for turns in answers)
 
 
 def _quantiles(lengths: Sequence[int]) -> list[int]:

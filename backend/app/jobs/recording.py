@@ -10,11 +10,16 @@ from app.storage.job_dir import JobDir
 
 
 def make_record(job_dir: JobDir) -> JobRecord | None:
-    """Return the record of a job that has succeeded; None for one that left no report."""
+    """Return the record of a job that has succeeded; None for one that left no report.
+
+    None also for DPO and KTO: their steps read other rows than those that are planned.
+    """
     report = job_dir.find_report()
     if report is None:
         return None
     job = job_dir.read_job()
+    if job.method in ("dpo", "kto"):
+        return None
     events = list(job_dir.read_events())
     plan = job.plan
     return JobRecord(

@@ -7,9 +7,10 @@ model's own config.json; a model with neither still gets a rough plan from `vram
 
 import uuid
 from dataclasses import dataclass
+from functools import partial
 
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
-from app.contracts.options import Dtype, LongRows, Objective, Quantization, Scheduler
+from app.contracts.options import Dtype, LongRows, Method, Objective, Quantization, Scheduler
 from app.services import job_service
 from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
@@ -279,7 +280,10 @@ def finetune(
     *,
     name: str | None = None,
     device_id: str | None = None,
+    continue_from: str | None = None,
     objective: Objective | None = None,
+    method: Method | None = None,
+    beta: float | None = None,
     num_epochs: int | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
@@ -303,12 +307,15 @@ def finetune(
 ) -> JobRow:
     """Queue a fine-tuning job and return its row. None = automatic; the job records each value and who decided it.
 
+    `continue_from` is a finished job of the same model, whose adapter is trained further.
     Raise Invalid for a value out of range, NotFound for an unknown data set, model or device, HubUnreachable when the
     weights are neither here nor can be had: all of them before anything is queued. Too little memory is a warning in
     the plan, never an error.
     """
     options = {
         "objective": objective,
+        "method": method,
+        "beta": beta,
         "num_epochs": num_epochs,
         "learning_rate": learning_rate,
         "batch_size": batch_size,
@@ -330,9 +337,11 @@ def finetune(
         "gradient_checkpointing": gradient_checkpointing,
         "seed": seed,
     }
-    run = plan_run(studio, dataset_id, lambda: get_model(studio, model_name), device_id=device_id, options=options)
+    model = partial(get_model, studio, model_name)
+    run = plan_run(studio, dataset_id, model, device_id=device_id, continue_from=continue_from, options=options)
     source = studio.models.resolve(run.model.entry.name)
-    return job_service.enqueue(studio, _build_job(run, source, name), run.dataset)
+    start = run.continued.folder.adapter if run.continued else None
+    return job_service.enqueue(studio, _build_job(run, source, name), run.dataset, start)
 
 
 def _build_job(run: PlannedRun, source: ModelSource, name: str | None) -> TrainingJob:
@@ -377,6 +386,9 @@ def _build_job(run: PlannedRun, source: ModelSource, name: str | None) -> Traini
         dtype=value["dtype"],
         quantization=value["quantization"],
         checkpoint_every_seconds=CHECKPOINT_SECONDS,
+        method=value["method"],
+        beta=value["beta"],
+        continue_from=run.continued.job.job_id if run.continued else None,
         plan=run.plan,
         versions=versions(),
     )

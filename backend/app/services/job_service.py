@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -57,8 +58,9 @@ def _find_by_key(session: Session, wanted: RequestKey) -> JobRow | None:
     return Jobs(session).find(row.job_id)
 
 
-def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir) -> JobRow:
-    """Make the job's folder with its own links to the rows, put the job in the queue and return its row.
+def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path | None = None) -> JobRow:
+    """Make the job's folder with its own links to the rows (and to the adapter that it starts with), put the job in the queue
+    and return its row.
 
     The folder appears under its name only when the row is about to be committed, so that a crash leaves both or none.
     With an Idempotency-Key that another request has used meanwhile, return the job of that request.
@@ -70,6 +72,8 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir) -> JobRow:
         os.link(dataset.train_file, aside.train_file)
         if dataset.heldout_file.exists():
             os.link(dataset.heldout_file, aside.heldout_file)
+        if start is not None:
+            shutil.copytree(start, aside.start_adapter, copy_function=os.link)
         aside.append(StatusChanged(status=JobStatus.QUEUED))
         with studio.database.writing() as session:
             row = Jobs(session).add(job)
@@ -217,6 +221,8 @@ def commands(job: TrainingJob) -> dict[str, str]:
     """Return the command lines that start the same job again, every value written out."""
     values = {name: job.plan.resolved[name].value for name in OPTION_NAMES if name in job.plan.resolved}
     values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
+    if job.continue_from is not None:
+        values["continue_from"] = job.continue_from
     body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
     curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
     arguments = ["affinage", "finetune", job.dataset.dataset_id, "--model", job.model.model_id]

@@ -1,6 +1,7 @@
 """Plans before a start, and what each model of the catalogue means on this machine. Starts nothing."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from app.contracts.hardware import Device
@@ -62,6 +63,7 @@ def plan(
     model_name: str,
     *,
     device_id: str | None = None,
+    continue_from: str | None = None,
     name: str | None = None,  # noqa: ARG001  accepted so that one request serves both
     **options: Any,
 ) -> Plan:
@@ -70,7 +72,8 @@ def plan(
     Weights are not needed, so that a model can be judged before it is downloaded. `name` changes nothing.
     Raise Invalid, NotFound (data set, model, device); for a model outside the catalogue also what the hub answers.
     """
-    return plan_run(studio, dataset_id, lambda: get_model(studio, model_name), device_id=device_id, options=options).plan
+    model = partial(get_model, studio, model_name)
+    return plan_run(studio, dataset_id, model, device_id=device_id, continue_from=continue_from, options=options).plan
 
 
 def available(studio: Studio, language: Language) -> list[AvailableModel]:

@@ -16,6 +16,8 @@ from app.services.model_entry import ModelEntry
 
 DEFAULTS: dict[str, Any] = {
     "objective": "balanced",
+    "method": None,
+    "beta": 0.1,
     "num_epochs": DEFAULT_NUM_EPOCHS,
     "long_rows": "truncate",
     "lora_dropout": 0.0,
@@ -29,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "dtype": None,
     "gradient_checkpointing": None,
 }
-"""Options that no model entry sets; None = the planner chooses."""
+"""Options that no model entry sets; None = the planner chooses, and the arrangement of the rows their method."""
 MODEL_VALUES = (
     "batch_size",
     "gradient_accumulation_steps",

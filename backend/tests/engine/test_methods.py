@@ -1,6 +1,7 @@
 """DPO, KTO and the others: the formulas of the papers through PEFT, and whole runs on a tiny real model."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,22 @@ def test_raw_text_is_learned_whole_and_long_texts_become_several_rows(llama: Pat
     report = train(job_dir, StopWatch(job_dir))
     assert report.trained_rows > 8 and report.truncated_rows == 0 and report.trained_token_share > 0.95
     assert report.train_loss_last < 0.8 * report.train_loss_first
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_continued_adapter_begins_where_the_earlier_job_ended(method: str, llama: Path, tmp_path: Path) -> None:
+    """Its held-out loss before the first step is the earlier job's last one; to DPO it is the reference."""
+    options: dict[str, Any] = {"train": pairs(16), "heldout": pairs(4, start=16), "learning_rate": 5e-3}
+    earlier = make_job(tmp_path / "earlier", llama, **options)
+    ended = train(earlier, StopWatch(earlier))
+    later = make_job(tmp_path / "later", llama, method=method, continue_from="earlier", **options)
+    shutil.copytree(earlier.adapter, later.start_adapter)
+    report = train(later, StopWatch(later))
+    if method == "sft":
+        assert report.loss_before == pytest.approx(ended.loss_after, rel=1e-6)
+        assert report.loss_after is not None and ended.loss_after is not None
+        assert report.loss_after < ended.loss_after
+    else:
+        assert report.loss_before == pytest.approx(math.log(2), abs=1e-6)
+    start, end = adapter(earlier), adapter(later)
+    assert all(not torch.equal(end[key], start[key]) for key in start)

@@ -136,6 +136,7 @@ def make_job(
     quantization: str = "none",
     lora: dict[str, Any] | None = None,
     method: str = "sft",
+    continue_from: str | None = None,
     **optimization: Any,
 ) -> JobDir:
     """Create a job folder for a model folder. `optimization` overrides single hyper-parameters."""
@@ -183,6 +184,7 @@ def make_job(
         quantization=quantization,
         checkpoint_every_seconds=checkpoint_every_seconds,
         method=method,  # type: ignore[arg-type]
+        continue_from=continue_from,
         plan=empty_plan(),
         versions={},
     )

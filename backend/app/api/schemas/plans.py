@@ -18,6 +18,8 @@ class StartFinetuningRequest(FinetuningOptions):
     """A title for the job; automatic = model and data set."""
     device_id: str | None = Field(default=None, max_length=20)
     """`cpu` or `cuda:N`; automatic = the best device."""
+    continue_from: str | None = Field(default=None, max_length=200)
+    """A job that has succeeded with the same model: its adapter is trained further; automatic = a new adapter."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the fields as the keyword arguments of `finetune` and `plan`."""

@@ -1,0 +1,55 @@
+"""Which method learns which arrangement of rows."""
+
+from app.contracts.dataset import Shape
+from app.contracts.options import Method
+from app.contracts.plan import Notice, Plan, Resolved
+from app.core.errors import Invalid
+
+METHODS: dict[Shape, tuple[Method, ...]] = {
+    "alpaca": ("sft",),
+    "prompt_completion": ("sft",),
+    "question_answer": ("sft",),
+    "messages": ("sft",),
+    "sharegpt": ("sft",),
+    "text": ("pretraining",),
+    "classification": ("classification", "sft"),
+    "preference": ("dpo", "kto", "sft"),
+    "unpaired": ("kto",),
+}
+"""The methods that can learn the rows of a shape, the automatic one first."""
+ROWS_READ = {"dpo": 2}
+"""Rows that one example consists of, where it is not one."""
+
+
+def settle_method(values: dict[str, Resolved], shape: Shape) -> dict[str, Resolved]:
+    """Return the values with the method decided, and what follows from it. Raise Invalid for one that does not fit.
+
+    Long texts are divided instead of cut: all of a document is to be learned.
+    """
+    possible = METHODS[shape]
+    chosen = values["method"]
+    method = possible[0] if chosen.value is None else chosen.value
+    if method not in possible:
+        listed = ", ".join(possible)
+        params = {"method": method, "possible": listed}
+        detail = {"field": "method", "code": "unfit", "key": "invalid.method", "params": params}
+        raise Invalid("method", [detail], **params)
+    settled = {**values, "method": chosen.model_copy(update={"value": method, "automatic": possible[0]})}
+    if method == "pretraining" and values["long_rows"].origin == "default":
+        settled["long_rows"] = values["long_rows"].model_copy(update={"value": "split", "automatic": "split"})
+    return settled
+
+
+def count_all_rows(plan: Plan) -> Plan:
+    """Return the plan with the time of all rows that its method reads; the planner knows one row an example."""
+    method = plan.resolved["method"].value
+    if method not in ("dpo", "kto"):
+        return plan
+    rows = ROWS_READ.get(method, 1)
+    return plan.model_copy(
+        update={
+            "seconds_p50": plan.seconds_p50 * rows,
+            "seconds_p90": plan.seconds_p90 * rows,
+            "reasons": [*plan.reasons, Notice(key=f"method_time.{method}")],
+        }
+    )
