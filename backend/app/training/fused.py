@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from app.training.lora import LoraLayer
 from app.training.memory import release_mapped
+from app.training.precision import widen
 
 
 class SharedInput:
@@ -81,11 +82,6 @@ class SharedInput:
         return gradients
 
 
-def _widen(x: Tensor) -> Tensor:
-    """Return `x` in at least fp32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class NormedProducts(torch.autograd.Function):
     """RMS norm, then all products of a SharedInput: (T, H) -> (T, N + R).
 
@@ -95,10 +91,10 @@ class NormedProducts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, shared: SharedInput, *_parameters: Tensor) -> Tensor:
-        full = _widen(x)
+        full = widen(x)
         rstd = torch.linalg.vector_norm(full, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         scaled = full * rstd if full is x else full.mul_(rstd)
-        normed = scaled.mul_(_widen(weight)).to(x.dtype)
+        normed = scaled.mul_(widen(weight)).to(x.dtype)
         shared.refresh()
         y = F.linear(normed, shared.matrix, shared.bias)
         if shared.rank:
@@ -120,8 +116,8 @@ class NormedProducts(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, None, None, None, *gradients
         # y = w * x * r with r = (mean(x^2) + eps)^-1/2, so dx = r * (w dy) - x * r^3 / H * sum(w dy x).
-        pull = _widen(grad @ shared.matrix).mul_(_widen(weight))
-        full = _widen(x)
+        pull = widen(grad @ shared.matrix).mul_(widen(weight))
+        full = widen(x)
         along = (pull * full).sum(-1, keepdim=True).mul_(rstd.pow(3)).div_(-x.shape[-1])
         pull.mul_(rstd).addcmul_(full, along)
         return pull.to(x.dtype), None, None, None, *gradients

@@ -108,7 +108,7 @@ class Computer:
         return collate(rows, self.pad_id, self.device, self.max_length, packed=self.head.packs)
 
     def _accumulate(self, rows: Sequence[Row]) -> float:
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in self.split(rows):
             self.check_stop()
             total += add_gradient(self.head, self._collate(part))

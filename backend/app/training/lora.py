@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from app.contracts.job import Lora
 from app.core.errors import Invalid, Unsupported
 from app.storage.job_dir import fsync_folder
+from app.training.precision import widen, widen_type
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -63,9 +64,9 @@ class _LoraProduct(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inner, weight, a, b, low = ctx.saved_tensors
         grad = grads[0].reshape(-1, grads[0].shape[-1])
-        grad_b = (grad.t() @ low).float().mul_(ctx.scale)
+        grad_b = widen(grad.t() @ low).mul_(ctx.scale)
         grad_low = grad @ b
-        grad_a = (grad_low.t() @ inner).float().mul_(ctx.scale)
+        grad_a = widen(grad_low.t() @ inner).mul_(ctx.scale)
         grad_x = grad_dropped = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ weight
@@ -314,13 +315,15 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _row_lengths(wrapped: nn.Module) -> Tensor:
-    """Return the length of each row of the layer's weight as (outputs, inputs), in fp32."""
+    """Return the length of each row of the layer's weight as (outputs, inputs), in at least fp32."""
     weight: Tensor = wrapped.weight  # type: ignore[assignment]
     if hasattr(weight, "quant_state"):
         from bitsandbytes.functional import dequantize_4bit
 
         weight = dequantize_4bit(weight.data, weight.quant_state)
-    lengths: Tensor = torch.linalg.vector_norm(weight, dim=0 if isinstance(wrapped, Conv1D) else 1, dtype=torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(
+        weight, dim=0 if isinstance(wrapped, Conv1D) else 1, dtype=widen_type(weight.dtype)
+    )
     return lengths.detach()
 
 

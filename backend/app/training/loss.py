@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from app.contracts.hardware import DeviceKind
 from app.training.attention import can_unpack
 from app.training.batching import MicroBatch
+from app.training.precision import widen, widen_type
 
 CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits per chunk: 32 MB in fp32 stays near the processor's cache; 64 MB on a card, small enough for cards of 2 GB."""
@@ -42,7 +43,7 @@ class _Nll(torch.autograd.Function):
     def forward(  # noqa: PLR0917  autograd passes them by place
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_elements: int, needs_grad: bool
     ) -> Tensor:
-        losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(hidden.shape[0], dtype=widen_type(hidden.dtype), device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
         rows = count_chunk_rows(chunk_elements, weight.shape[0])
         for start in range(0, hidden.shape[0], rows):
@@ -51,7 +52,7 @@ class _Nll(torch.autograd.Function):
             count = len(target)
             missing = -count % LABEL_STEP if hidden.device.type == "cpu" else 0
             states = F.pad(hidden[part], (0, 0, 0, missing)) if missing else hidden[part]
-            log_probs = F.log_softmax(F.linear(states, weight, bias).float(), dim=-1)
+            log_probs = F.log_softmax(widen(F.linear(states, weight, bias)), dim=-1)
             torch.neg(log_probs[:count].gather(1, target)[:, 0], out=losses[part])
             if grad is not None:
                 # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
@@ -134,7 +135,7 @@ class LossHead:
             return nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements)
         logits = self.model(**arguments).logits
         chosen = logits.view(-1, logits.shape[-1]).index_select(0, batch.positions)
-        return F.cross_entropy(chosen.float(), batch.targets, reduction="none")
+        return F.cross_entropy(widen(chosen), batch.targets, reduction="none")
 
 
 def _head_is_plain(model: nn.Module) -> bool:
