@@ -161,5 +161,7 @@ def print_row(terminal: Terminal, row: "RowRead") -> None:
     terminal.print(f"\n[dim]{terminal.say('row', row=row.row)}[/]")
     for message in row.messages or []:
         terminal.print(f"  [cyan]{message.role}[/]  {escape(message.content)}")
+    if row.rejected:
+        terminal.print(f"  [yellow]✗ {row.rejected[-1].role}[/]  {escape(row.rejected[-1].content)}")
     if row.text is not None:
         terminal.print(f"  {escape(row.text)}")

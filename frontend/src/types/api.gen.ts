@@ -159,7 +159,9 @@ export interface paths {
         put?: never;
         /**
          * Calibrate
-         * @description Measure a device (the best one) for 5 to 20 seconds. Plans count with the result until driver or engine change.
+         * @description Measure a device (the best one) for 5 to 20 seconds, once more if it is restless.
+         *
+         *     Plans count with the result until driver or engine change.
          */
         post: operations["calibrate"];
         delete?: never;
@@ -605,10 +607,17 @@ export interface components {
             measured_at: string;
             /** Noise */
             noise: number;
+            notice: components["schemas"]["NoticeRead"] | null;
+            /** Others Share */
+            others_share: number;
+            /** Restless */
+            restless: boolean;
             /** Seconds */
             seconds: number;
             /** Step Factor */
             step_factor: number | null;
+            /** Unrest */
+            unrest: number;
         };
         /**
          * ChatDeltaRead
@@ -770,7 +779,7 @@ export interface components {
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
             /** Skipped Rows */
             skipped_rows: number;
             /** Source Bytes */
@@ -913,6 +922,13 @@ export interface components {
             kind: "eval_logged";
             /** Loss */
             loss: number;
+            /**
+             * Measures
+             * @default {}
+             */
+            measures?: {
+                [key: string]: number;
+            };
             /** Rows */
             rows: number;
             /**
@@ -1143,15 +1159,19 @@ export interface components {
             input?: string | null;
             /** Instruction */
             instruction?: string | null;
+            /** Label */
+            label?: string | null;
             /** Messages */
             messages?: string | null;
             /** Output */
             output?: string | null;
+            /** Rejected */
+            rejected?: string | null;
             /**
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
             /** System */
             system?: string | null;
             /** Text */
@@ -1620,6 +1640,20 @@ export interface components {
             loss_after: number | null;
             /** Loss Before */
             loss_before: number | null;
+            /**
+             * Measures After
+             * @default {}
+             */
+            measures_after?: {
+                [key: string]: number;
+            };
+            /**
+             * Measures Before
+             * @default {}
+             */
+            measures_before?: {
+                [key: string]: number;
+            };
             /** Peak Bytes */
             peak_bytes: number;
             /** Peak Reserved Bytes */
@@ -1677,10 +1711,14 @@ export interface components {
          * @description One row as imported and as a training example.
          */
         RowRead: {
+            /** Desirable */
+            desirable?: boolean | null;
             /** Messages */
             messages: components["schemas"]["Message"][] | null;
             /** Problems */
             problems: components["schemas"]["ProblemRead"][];
+            /** Rejected */
+            rejected?: components["schemas"]["Message"][] | null;
             /** Row */
             row: number;
             /** Text */
@@ -1710,6 +1748,16 @@ export interface components {
              * @description Rows per micro-batch as the user's number; the planner may split it (product with accumulation kept).
              */
             batch_size?: number | null;
+            /**
+             * Beta
+             * @description DPO and KTO: how strongly the model is held near its start; lower lets it move further; automatic = 0.1.
+             */
+            beta?: number | null;
+            /**
+             * Continue From
+             * @description A job that has succeeded with the same model: its adapter is trained further; automatic = a new adapter.
+             */
+            continue_from?: string | null;
             /** Dataset Id */
             dataset_id: string;
             /**
@@ -1773,6 +1821,12 @@ export interface components {
              */
             max_length?: number | null;
             /**
+             * Method
+             * @description How the rows are learned; automatic = by their arrangement: `sft` answers, `pretraining` raw text, `classification`
+             *     classes, `dpo` a preferred answer and another one, `kto` answers judged good or bad.
+             */
+            method?: ("sft" | "pretraining" | "classification" | "dpo" | "kto") | null;
+            /**
              * Model Name
              * @description A model id of the catalogue, a hub id, or a local folder inside the allowed roots.
              */
@@ -1807,6 +1861,16 @@ export interface components {
              * @description Names of the linear layers that get an adapter.
              */
             target_modules?: string[] | null;
+            /**
+             * Use Dora
+             * @description Train the length of each weight row beside its direction (DoRA): often better at low ranks, slower; automatic = off.
+             */
+            use_dora?: boolean | null;
+            /**
+             * Use Rslora
+             * @description Multiply the update by alpha / square root of the rank instead, which suits high ranks (rsLoRA); automatic = off.
+             */
+            use_rslora?: boolean | null;
             /**
              * Warmup Ratio
              * @description Share of the steps over which the learning rate rises; automatic = 0.03.
@@ -1883,6 +1947,13 @@ export interface components {
             learning_rate: number;
             /** Loss */
             loss: number;
+            /**
+             * Measures
+             * @default {}
+             */
+            measures?: {
+                [key: string]: number;
+            };
             /** Peak Bytes */
             peak_bytes: number;
             /**

@@ -7,6 +7,13 @@ export const startLimits = {
     "minimum": 1,
     "maximum": 1024
   },
+  "beta": {
+    "maximum": 10,
+    "exclusiveMinimum": 0
+  },
+  "continue_from": {
+    "maxLength": 200
+  },
   "dataset_id": {
     "minLength": 1,
     "maxLength": 200
@@ -70,6 +77,15 @@ export const startLimits = {
     "minimum": 8,
     "maximum": 131072
   },
+  "method": {
+    "enum": [
+      "sft",
+      "pretraining",
+      "classification",
+      "dpo",
+      "kto"
+    ]
+  },
   "model_name": {
     "minLength": 1,
     "maxLength": 300
@@ -105,6 +121,12 @@ export const startLimits = {
     "minItems": 1,
     "maxItems": 64,
     "itemMaxLength": 100
+  },
+  "use_dora": {
+    "boolean": true
+  },
+  "use_rslora": {
+    "boolean": true
   },
   "warmup_ratio": {
     "minimum": 0,

@@ -3,9 +3,9 @@ import { findLimitProblem, type OptionName } from "@/lib/limits";
 import { readOption, type OptionText } from "@/lib/optionText";
 
 export const ADVANCED_GROUPS = {
-  learning: ["learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "seed"],
+  learning: ["method", "beta", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "seed"],
   batches: ["batch_size", "gradient_accumulation_steps", "max_length", "long_rows"],
-  adapter: ["lora_rank", "lora_alpha", "lora_dropout", "target_modules"],
+  adapter: ["lora_rank", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "continue_from"],
   memory: ["dtype", "quantization", "gradient_checkpointing"],
 } as const satisfies Record<string, readonly OptionName[]>;
 

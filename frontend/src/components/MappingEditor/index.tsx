@@ -17,6 +17,9 @@ const PARTS: Record<Shape, readonly Part[]> = {
   messages: ["messages", "system"],
   sharegpt: ["messages", "system"],
   text: ["text"],
+  preference: ["instruction", "input", "messages", "output", "rejected", "system"],
+  unpaired: ["instruction", "input", "messages", "output", "label", "system"],
+  classification: ["instruction", "label"],
 };
 const SHAPES = Object.keys(PARTS) as Shape[];
 

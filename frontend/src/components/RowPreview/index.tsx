@@ -35,6 +35,13 @@ function Row({ row }: { row: DatasetRow }) {
           <p>{message.content}</p>
         </div>
       ))}
+      {row.rejected && (
+        <div className={classes.turn} data-role="rejected">
+          <span className={classes.role}>{t.dataset.rejected}</span>
+          <p>{row.rejected[row.rejected.length - 1]?.content}</p>
+        </div>
+      )}
+      {typeof row.desirable === "boolean" && <p className={classes.raw}>{row.desirable ? t.dataset.judgedGood : t.dataset.judgedBad}</p>}
       {row.text && (
         <div className={classes.turn} data-role="text">
           <p>{row.text}</p>
