@@ -59,7 +59,10 @@ class Computer:
     check_stop: Callable[[], None]
 
     def accumulate_gradient(self, rows: Sequence[Row]) -> float:
-        """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats."""
+        """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats.
+
+        Where memory runs out, gradients that were there before are lost as well: all rows of a step in one call.
+        """
         return self._shrinking(partial(self._accumulate, rows), partial(self._largest_part, rows))
 
     def summed_loss(self, rows: Sequence[Row]) -> float:
