@@ -86,6 +86,7 @@ export const plan: Plan = {
   cut_rows_share: 0.08,
   cut_tokens_share: 0.0004,
   reserved_bytes: null,
+  reserved_method: null,
   alternatives: [
     {
       kind: "runner_up",

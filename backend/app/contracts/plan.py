@@ -11,6 +11,9 @@ MemoryMethod = Literal["traced", "closed_form", "rough"]
 """A traced step, the closed form, or the entry's stated memory because nobody knows the model's shape."""
 TimeMethod = Literal["calibrated", "table", "guessed"]
 """Rates measured on this machine, rates of a known device, or a guess from the kind of device."""
+ReservedMethod = Literal["replayed", "replayed_expandable"]
+"""The allocator's rules followed on two traced steps: as it is by default (checked on a T4), or with segments that expand, as
+a trainer sets it (no card was at hand to check that)."""
 Knob = Literal["runner_up", "batch_size", "gradient_checkpointing", "max_length", "dtype", "quantization", "objective"]
 
 
@@ -146,7 +149,9 @@ class Plan(Frozen):
     cut_tokens_share: float = 0.0
     """Share of all tokens that lie beyond max_length (in dropped rows: all of them), 0..1; 0 when rows are split."""
     reserved_bytes: int | None = None
-    """What the CUDA allocator will have reserved at the peak, without the context; None on the processor."""
+    """What the CUDA allocator will have reserved at the peak, without the context; None on the processor, and until the
+    allocator was replayed on this very step (seconds of work, done while nobody waits)."""
+    reserved_method: ReservedMethod | None = None
     alternatives: list[Alternative] = []
 
     @property

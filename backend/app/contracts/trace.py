@@ -139,6 +139,8 @@ class ReplayCall(Frozen):
     """Labelled tokens, at most batch * length."""
     earlier_length: int | None = None
     """Length of the micro-batch before this one: other sizes leave holes. None = the same."""
+    expandable: bool = True
+    """On a card: whether its allocator's segments expand, as they do in a trainer of ours."""
 
 
 class Replay(Frozen):

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from app.contracts.plan import Notice, Plan
-from app.contracts.trace import TraceProfile, TraceRequest
+from app.contracts.plan import Notice, Plan, ReservedMethod
+from app.contracts.trace import ReplayCall, TraceProfile, TraceRequest
+from app.jobs.executors.environment import card_allocator_expands
 from app.planner.fit import make_plan
 from app.planner.request import PlanRequest
 from app.planner.traced import name_trace
@@ -28,7 +29,7 @@ def make_traced_plan(tracing: Tracing, request: PlanRequest, config: dict[str, A
         plan = make_plan(replace(request, profiles=tuple(profiles.values())), explore=bool(profiles))
         chosen = describe_variant(request, plan, config)
         if name_trace(chosen) in profiles:
-            return plan
+            return add_reserved(tracing, request, plan, chosen)
         twin = chosen.model_copy(update={"checkpointing": not chosen.checkpointing})
         outcome = tracing.trace(chosen)
         if isinstance(outcome, Notice):
@@ -47,3 +48,32 @@ def describe_variant(request: PlanRequest, plan: Plan, config: dict[str, Any]) -
     """Return what to trace for a plan: the variant that it chose, at the length of its longest row."""
     longest = request.lengths.longest or plan.resolved["max_length"].value
     return make_request(config, request.device, plan.resolved, min(plan.resolved["max_length"].value, longest))
+
+
+def add_reserved(tracing: Tracing, request: PlanRequest, plan: Plan, traced: TraceRequest) -> Plan:
+    """Return the plan with what a card's allocator will reserve, if that was replayed before; else ask for it for later."""
+    if request.device.kind != "cuda" or plan.memory_method != "traced":
+        return plan
+    call = describe_replay(request, plan, traced)
+    if (found := tracing.find_replay(call)) is None:
+        tracing.replay_later(call)
+        return plan
+    method: ReservedMethod = "replayed_expandable" if call.expandable else "replayed"
+    return plan.model_copy(update={"reserved_bytes": found.reserved_bytes, "reserved_method": method})
+
+
+def describe_replay(request: PlanRequest, plan: Plan, traced: TraceRequest) -> ReplayCall:
+    """Return the steps to replay for a plan: a micro-batch of usual rows, then one of the longest, all tokens trained."""
+    most = plan.resolved["max_length"].value
+    longest = min(most, request.lengths.longest or most)
+    rows = max(1, min(plan.resolved["batch_size"].value, request.train_rows or most))
+    usual = sorted(request.lengths.quantiles)[len(request.lengths.quantiles) // 2] if request.lengths.quantiles else longest
+    earlier = max(1, min(longest, round(usual)))
+    return ReplayCall(
+        request=traced,
+        batch=rows,
+        length=longest,
+        labels=rows * longest,
+        earlier_length=earlier if earlier != longest else None,
+        expandable=card_allocator_expands(),
+    )

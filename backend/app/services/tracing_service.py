@@ -5,16 +5,18 @@ import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from app.contracts.hardware import Device
 from app.contracts.plan import Notice, Resolved
-from app.contracts.trace import ProfileCall, TraceProfile, TraceRequest
+from app.contracts.trace import ProfileCall, Replay, ReplayCall, TraceAnswer, TraceProfile, TraceRequest
 from app.planner.traced import find_regime, name_trace, write_config
 from app.services.trace_worker import TraceFailed, TraceWorker
 from app.storage.planner_dir import PlannerDir
 
 log = logging.getLogger(__name__)
+
+_Kept = TypeVar("_Kept", TraceProfile, Replay)
 
 MOST_REMEMBERED = 256
 CALM_SECONDS = 2.0
@@ -32,7 +34,8 @@ class Tracing:
         self._enabled = enabled
         self._known: OrderedDict[str, TraceProfile] = OrderedDict()
         self._failed: dict[str, tuple[float, Notice]] = {}
-        self._later: dict[str, TraceRequest] = {}
+        self._replays: OrderedDict[str, Replay] = OrderedDict()
+        self._later: dict[str, TraceRequest | ReplayCall] = {}
         self._asked_at = 0.0
         self._later_timer: threading.Timer | None = None
         self._lock = threading.Lock()
@@ -70,13 +73,14 @@ class Tracing:
             failed = self._failed.get(name)
             if failed is not None and time.monotonic() - failed[0] < FAILURE_SECONDS:
                 return failed[1]
-            outcome = self._ask(request)
-            if isinstance(outcome, Notice):
-                self._failed[name] = (time.monotonic(), outcome)
-            else:
-                self._remember(name, outcome)
-                self._keep(name, outcome)
-            return outcome
+            answer = self._ask(ProfileCall(request=request))
+            if isinstance(answer, Notice) or answer.profile is None:
+                reason = answer if isinstance(answer, Notice) else self._explain(answer)
+                self._failed[name] = (time.monotonic(), reason)
+                return reason
+            self._remember(name, answer.profile)
+            self._keep(name, answer.profile)
+            return answer.profile
 
     def trace_later(self, request: TraceRequest) -> None:
         """Trace a variant when nobody has asked for anything for a moment, so that a later plan finds it."""
@@ -84,6 +88,34 @@ class Tracing:
         if name not in self._failed:
             self._later[name] = request
             self._wait_for_calm()
+
+    def find_replay(self, call: ReplayCall) -> Replay | None:
+        """Return what a card's allocator makes of a step, if that was replayed before, or None."""
+        name = name_trace(call)
+        kept = self._replays.get(name) or self._dir.find_replay(name)
+        if kept is not None:
+            _put(self._replays, name, kept)
+        return kept
+
+    def replay_later(self, call: ReplayCall) -> None:
+        """Replay the allocator when nobody has asked for anything for a moment: it takes seconds."""
+        name = name_trace(call)
+        if name not in self._failed:
+            self._later[name] = call
+            self._wait_for_calm()
+
+    def _replay(self, call: ReplayCall) -> None:
+        name = name_trace(call)
+        with self._lock:
+            answer = self._ask(call)
+            if isinstance(answer, Notice) or answer.replay is None:
+                self._failed[name] = (time.monotonic(), answer if isinstance(answer, Notice) else self._explain(answer))
+                return
+            _put(self._replays, name, answer.replay)
+            try:
+                self._dir.write_replay(name, answer.replay)
+            except OSError as problem:
+                log.warning("A replay could not be kept: %s", problem)
 
     def _wait_for_calm(self) -> None:
         if self._later_timer is not None:
@@ -97,10 +129,13 @@ class Tracing:
             self._wait_for_calm()
             return
         try:
-            _, request = self._later.popitem()
+            _, wanted = self._later.popitem()
         except KeyError:
             return
-        self._trace(request)
+        if isinstance(wanted, ReplayCall):
+            self._replay(wanted)
+        else:
+            self._trace(wanted)
         if self._later:
             self._wait_for_calm()
 
@@ -120,25 +155,29 @@ class Tracing:
             self._later_timer.cancel()
         self._worker.close()
 
-    def _ask(self, request: TraceRequest) -> TraceProfile | Notice:
+    def _ask(self, call: ProfileCall | ReplayCall) -> TraceAnswer | Notice:
         try:
-            answer = self._worker.ask(ProfileCall(request=request))
+            return self._worker.ask(call)
         except TraceFailed as failure:
             return failure.notice
-        if answer.profile is not None:
-            return answer.profile
+
+    def _explain(self, answer: TraceAnswer) -> Notice:
         return Notice(key=answer.error_key or "not_traced.crashed", params={"log": self._worker.log_name, **answer.error_params})
 
     def _remember(self, name: str, profile: TraceProfile) -> None:
-        self._known[name] = profile
-        while len(self._known) > MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        _put(self._known, name, profile)
 
     def _keep(self, name: str, profile: TraceProfile) -> None:
         try:
             self._dir.write_trace(name, profile)
         except OSError as problem:  # a full disk: the plan is right all the same
             log.warning("A traced step could not be kept: %s", problem)
+
+
+def _put(known: OrderedDict[str, _Kept], name: str, value: _Kept) -> None:
+    known[name] = value
+    while len(known) > MOST_REMEMBERED:
+        known.popitem(last=False)
 
 
 def open_tracing(data_dir: Path, *, enabled: bool, idle_seconds: float) -> Tracing:

@@ -4,6 +4,7 @@ planner/
     records.jsonl       one JobRecord a line: what jobs were predicted to take and took
     calibration.json    Calibrations: how fast the devices really are
     traces/<hash>.json  TraceProfile of one variant of one model's step (a cache, may be deleted)
+    replays/<hash>.json Replay of a card's allocator on one step (the same)
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from app.contracts.calibration import Calibration, Calibrations
 from app.contracts.record import JobRecord
-from app.contracts.trace import TraceProfile
+from app.contracts.trace import Replay, TraceProfile
 from app.storage.job_dir import write_atomically
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class PlannerDir:
         self.records_file = path / "records.jsonl"
         self.calibration_file = path / "calibration.json"
         self.traces = path / "traces"
+        self.replays = path / "replays"
 
     def append_record(self, record: JobRecord) -> None:
         """Add one line, durably; writers of several processes take turns."""
@@ -84,3 +86,15 @@ class PlannerDir:
         """Keep a profile."""
         self.traces.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self.traces / f"{name}.json", profile.model_dump_json())
+
+    def find_replay(self, name: str) -> Replay | None:
+        """Return a replay by its name (`planner.traced.name_trace`), or None."""
+        try:
+            return Replay.model_validate_json((self.replays / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write_replay(self, name: str, replay: Replay) -> None:
+        """Keep a replay."""
+        self.replays.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.replays / f"{name}.json", replay.model_dump_json())

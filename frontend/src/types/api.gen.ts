@@ -1429,6 +1429,8 @@ export interface components {
             reasons: components["schemas"]["NoticeRead"][];
             /** Reserved Bytes */
             reserved_bytes: number | null;
+            /** Reserved Method */
+            reserved_method: ("replayed" | "replayed_expandable") | null;
             /** Resolved */
             resolved: {
                 [key: string]: components["schemas"]["ResolvedRead"];

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.contracts.options import FinetuningOptions, Objective
-from app.contracts.plan import Bound, Knob, MemoryMethod, MemoryParts, Origin, TimeMethod, Verdict
+from app.contracts.plan import Bound, Knob, MemoryMethod, MemoryParts, Origin, ReservedMethod, TimeMethod, Verdict
 
 
 class StartFinetuningRequest(FinetuningOptions):
@@ -90,7 +90,10 @@ class PlanRead(BaseModel):
     cut_rows_share: float
     cut_tokens_share: float
     reserved_bytes: int | None
-    """What the CUDA allocator will have reserved at the peak; null on the processor, and while it was not replayed."""
+    """What the CUDA allocator will have reserved at the peak; null on the processor, and while it was not replayed: ask
+    again some seconds later."""
+    reserved_method: ReservedMethod | None
+    """`replayed_expandable`: with segments that expand, as trainings run; not yet checked on a card."""
 
 
 class JobRecordRead(BaseModel):

@@ -24,6 +24,11 @@ CARD_ALLOCATOR = "expandable_segments:True"
 holes: replayed without it, steps of 384 and 512 tokens take up to 1.4 times their live tensors. Not measured by us."""
 
 
+def card_allocator_expands() -> bool:
+    """Return whether the segments of a trainer's allocator on a card expand: unless the user's own settings say otherwise."""
+    return CARD_ALLOCATOR in os.environ.get("PYTORCH_ALLOC_CONF", CARD_ALLOCATOR)
+
+
 def trainer_environment() -> dict[str, str]:
     """Return this process's environment with what a trainer needs, for `subprocess.Popen`."""
     tunables = ":".join(f"glibc.malloc.{name}={value}" for name, value in _TUNABLES.items())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.contracts.plan import MemoryParts
 from app.contracts.trace import Replay, ReplayCall
-from app.planner.trace.cuda_allocator import CachingAllocator, replay
+from app.planner.trace.cuda_allocator import CachingAllocator, ExpandableAllocator, replay
 from app.planner.trace.engine_step import MicroShape, follow_step
 from app.planner.trace.heap import Heap
 from app.planner.trace.stream import PURPOSES, Purpose, Stream
@@ -50,7 +50,7 @@ def replay_step(call: ReplayCall) -> Replay:
     stream = follow_step(call.request, [earlier, shape], steps=STEPS, accumulated=not on_card)
     peak = find_peak(stream)
     if on_card:
-        allocator = CachingAllocator()
+        allocator = ExpandableAllocator() if call.expandable else CachingAllocator()
         replay(allocator, stream.ids, stream.sizes)
         allocated, reserved = allocator.allocated_peak, allocator.reserved_peak
     else:
