@@ -51,6 +51,10 @@ class EncodedExample:
     fallback: Fallback = "none"
 
 
+_ANY_LENGTH = 1 << 30
+"""Tokens at which nothing is cut."""
+
+
 class Renderer:
     """Renders and tokenises for one model. Not safe to share between threads."""
 
@@ -69,12 +73,14 @@ class Renderer:
         self.pad_id = files.pad_id
         self.stop_ids = files.stop_ids | {self._end_of_turn_id}
         """Tokens at which an answer is over."""
+        self._check_masks()
 
     @classmethod
     def load(cls, model_path: Path) -> "Renderer":
         """Read tokenizer and template from a model folder.
 
-        Raise ModelUnavailable (`tokenizer_missing`, `tokenizer_broken`, `template_broken`, `no_end_token`).
+        Raise ModelUnavailable (`tokenizer_missing`, `tokenizer_broken`, `template_broken`, `masks_broken`,
+        `no_end_token`).
         """
         return cls(load_tokenizer_files(model_path))
 
@@ -193,7 +199,8 @@ class Renderer:
             part = yield from self._piece_tokenizer.encode(piece.text, ids[-1] if index else None)
             learned = len(part) if piece.trained else 0
             if piece.trained:
-                end = next((at for at in range(len(part) - 1, -1, -1) if part[at] in self._special_ids), None)
+                places = range(len(part) - 1, -1, -1) if self._ends_turns else ()
+                end = next((at for at in places if part[at] in self._special_ids), None)
                 if end is not None:
                     learned = end + 1
                 elif index == len(pieces) - 1:
@@ -218,13 +225,24 @@ class Renderer:
             raise ModelUnavailable("template_broken", reason="it leaves messages out")
         closing = whole[len(prompt) :] if whole.startswith(prompt) else whole
         (closing_ids,) = self._piece_tokenizer.complete([self._piece_tokenizer.encode(closing, None)])
-        ends = [token for token in closing_ids if token in self._special_ids]
-        self._end_of_turn_id = ends[-1] if ends else self._files.eos_id
+        ends = [place for place, token in enumerate(closing_ids) if token in self._special_ids]
+        # A control token before the answer opens it and does not end it.
+        self._ends_turns = bool(ends) and "a0" not in self.decode(closing_ids[ends[-1] + 1 :])
+        self._end_of_turn_id = closing_ids[ends[-1]] if self._ends_turns else self._files.eos_id
         self._end_of_turn = self._tokenizer.id_to_token(self._end_of_turn_id) or ""
         system = Message(role="system", content="s0")
         self._folds_system = "s0" not in self._try([system, question, answer])
         self._tool_speaks_as_user = "t0" not in self._try([question, answer, Message(role="tool", content="t0"), answer])
         self._joins_turns = "q1" not in self._try([question, Message(role="user", content="q1"), answer])
+
+    def _check_masks(self) -> None:
+        """Raise ModelUnavailable (`masks_broken`) unless an answer and its end are trained, and nothing of the question."""
+        question, answer = Message(role="user", content="q0"), Message(role="assistant", content="a0")
+        encoded = self.encode(Example(row=0, messages=[question, answer]), _ANY_LENGTH)
+        learned = [token for token, trained in zip(encoded.ids, encoded.trained, strict=True) if trained]
+        text = self.decode(learned)
+        if not learned or learned[-1] not in self.stop_ids or "a0" not in text or "q0" in text:
+            raise ModelUnavailable("masks_broken")
 
     def _try(self, turns: list[Message]) -> str:
         try:

@@ -231,6 +231,26 @@ def test_a_template_without_any_end_of_turn_token_gets_the_end_token(tmp_path: P
     assert trained_texts(renderer, encode(renderer, SINGLE)) == [" The reset code is 4471.\n<|im_end|>"]
 
 
+def test_a_control_token_before_the_answer_is_not_taken_for_its_end(tmp_path: Path) -> None:
+    """No generation prompt, no closing token: the only control token of the answer's stretch opens it."""
+    template = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
+    renderer = Renderer.load(models.chatml_model(tmp_path, template))
+    assert trained_texts(renderer, encode(renderer, SINGLE)) == ["<|im_start|>The reset code is 4471.<|im_end|>"]
+
+
+def test_a_template_under_which_a_question_would_be_trained_is_refused_before_the_start(tmp_path: Path) -> None:
+    """It writes the question again after the answer, where no boundary of messages tells them apart."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}"
+        "{% else %}<|im_start|>{{ m.content }} (asked: {{ messages[0].content }})<|im_end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>{% endif %}"
+    )
+    with pytest.raises(ModelUnavailable) as caught:
+        Renderer.load(models.chatml_model(tmp_path, template))
+    assert caught.value.key == "model_unavailable.masks_broken"
+    assert "question" in caught.value.message and "question" in caught.value.text("fr")[0]
+
+
 def test_a_model_without_a_template_uses_the_plain_one_with_its_start_token_once(tmp_path: Path) -> None:
     tokenizer = models.sentencepiece_tokenizer(["<s>", "</s>"], legacy=True)
     renderer = Renderer.load(models.save_model(tmp_path, tokenizer, None, **models.SENTENCEPIECE))
