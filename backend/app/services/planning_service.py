@@ -8,13 +8,13 @@ from app.contracts.hardware import Device
 from app.contracts.options import FinetuningOptions, Quantization
 from app.contracts.plan import Notice, Plan, Verdict
 from app.core.messages import Language, localise
-from app.planner.fit import make_plan
 from app.planner.run_shape import RowLengths
 from app.services.finetuning_service import MODEL_CONFIGS, get_model
 from app.services.own_models import list_added
 from app.services.resolution import resolve_values
-from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, make_plan_request, plan_run
+from app.services.run_plan import FoundModel, count_available, find_catalogue_shape, find_config, make_plan_request, plan_run
 from app.services.studio import Studio
+from app.services.traced_plan import make_known_plan
 from app.storage.hub_config import hub_reach
 from app.storage.model_store import is_folder_id
 
@@ -115,7 +115,7 @@ def describe(  # noqa: PLR0917
         train_rows=EXAMPLE_ROWS,
         heldout_rows=0,
     )
-    judged = make_plan(request, explore=False)
+    judged = make_known_plan(studio.tracing, request, find_config(studio, model))
     weights = find_weights(studio, entry.name)
     return AvailableModel(
         id=model.model_id,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from app.contracts.hardware import Device
 from app.contracts.options import FinetuningOptions, Objective
 from app.contracts.plan import Plan
-from app.planner.fit import make_plan
 from app.planner.quality import rate_quality
 from app.planner.recommend import Contender, Recommendation, imagine_card, recommend
 from app.planner.run_shape import RowLengths
@@ -13,8 +12,9 @@ from app.services.dataset_service import get_dir
 from app.services.planning_service import EXAMPLE_ROWS, Weights, find_weights, list_models
 from app.services.resolution import resolve_values
 from app.services.row_lengths import measure_lengths
-from app.services.run_plan import FoundModel, count_available, find_tokenizer_folder, make_plan_request
+from app.services.run_plan import FoundModel, count_available, find_config, find_tokenizer_folder, make_plan_request
 from app.services.studio import Studio
+from app.services.traced_plan import make_known_plan
 
 TYPICAL_PARAMS_PER_GB = 0.4e9
 """Parameters of a model of unknown shape by its stated memory: 16 bits, and a little for the rest."""
@@ -109,4 +109,4 @@ def _plan(
         heldout_rows=heldout_rows,
         nf4_usable=True if imagined else None,
     )
-    return make_plan(request, explore=False)
+    return make_known_plan(studio.tracing, request, find_config(studio, model))

@@ -44,6 +44,28 @@ def make_traced_plan(tracing: Tracing, request: PlanRequest, config: dict[str, A
     return make_plan(replace(request, profiles=tuple(profiles.values())))
 
 
+def make_known_plan(tracing: Tracing, request: PlanRequest, config: dict[str, Any] | None) -> Plan:
+    """Return the plan of a request, its chosen variant from a trace that is known already; nothing is traced.
+
+    For lists of models: quick for all of them, and the same numbers as the plan of a model that was looked at before.
+    """
+    plan = make_plan(request, explore=False)
+    if config is None or not tracing.enabled:
+        return plan
+    profiles: dict[str, TraceProfile] = {}
+    for _ in range(ROUNDS):
+        chosen = describe_variant(request, plan, config)
+        if name_trace(chosen) in profiles:
+            break
+        for variant in (chosen, chosen.model_copy(update={"checkpointing": not chosen.checkpointing})):
+            if (known := tracing.find(variant)) is not None:
+                profiles[name_trace(variant)] = known
+        if name_trace(chosen) not in profiles:
+            break
+        plan = make_plan(replace(request, profiles=tuple(profiles.values())), explore=False)
+    return plan
+
+
 def describe_variant(request: PlanRequest, plan: Plan, config: dict[str, Any]) -> TraceRequest:
     """Return what to trace for a plan: the variant that it chose, at the length of its longest row."""
     longest = request.lengths.longest or plan.resolved["max_length"].value

@@ -31,7 +31,8 @@ def data_dir(client: TestClient) -> Path:
 
 
 def plan(client: TestClient, model: str, **options: Any) -> dict[str, Any]:
-    answer = client.post("/api/plans", json={"dataset_id": dataset_id(client), "model_name": model, **options})
+    data = options.pop("dataset_id", None) or dataset_id(client)
+    answer = client.post("/api/plans", json={"dataset_id": data, "model_name": model, **options})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -63,3 +64,22 @@ def test_a_model_type_that_nobody_knows_is_planned_by_formula_with_the_reason(cl
     assert found["memory_method"] == "closed_form"
     told = {reason["code"]: reason["message"] for reason in found["reasons"]}
     assert "model_type" in told["unsupported"] and "formulas" in told["not_traced"]
+
+
+def find_recommended(client: TestClient, dataset: str, model: str) -> dict[str, Any]:
+    answer = client.get(f"/api/models/recommended?dataset_id={dataset}").json()
+    found: dict[str, Any] = next(entry for entry in answer["models"] if entry["id"] == model)
+    return found
+
+
+def test_a_list_of_models_uses_the_traces_that_are_known_and_makes_none(client: TestClient) -> None:
+    data = dataset_id(client)
+    traces = data_dir(client) / "planner" / "traces"
+    known = len(list(traces.glob("*.json")))
+    before = find_recommended(client, data, "gpt2")
+    assert len(list(traces.glob("*.json"))) == known
+    planned = plan(client, "gpt2", dataset_id=data)
+    after = find_recommended(client, data, "gpt2")
+    assert planned["memory_method"] == "traced"
+    assert after["peak_bytes"] == planned["peak_bytes"] != before["peak_bytes"]
+    assert after["seconds_p50"] == pytest.approx(planned["seconds_p50"])
