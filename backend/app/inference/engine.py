@@ -27,7 +27,7 @@ from app.inference.server import Interrupted
 from app.storage.model_store import EMBEDDED_NAME, missing_files
 from app.training.embedded import materialise
 from app.training.loading import use_physical_cores
-from app.training.lora import WEIGHTS_NAME, LoraLayer, adapter_disabled, load_adapter
+from app.training.lora import WEIGHTS_NAME, LoraLayer, adapter_disabled, keep_layout, load_adapter
 from app.training.memory import is_out_of_memory
 
 PREFILL_TOKENS = 512
@@ -165,6 +165,7 @@ class Engine:
         context = int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
         if quantization is None:
             model.to(self._device)
+        keep_layout(model)
         self._resident = _Resident(key, model.eval(), renderer, context)
         return self._resident
 

@@ -19,6 +19,7 @@ from app.storage.model_store import ModelStore, missing_files
 from app.training.assembly import prepare_frozen
 from app.training.attention import choose_attention
 from app.training.embedded import materialise
+from app.training.lora import keep_layout
 
 PROGRESS_SECONDS = 1.0
 
@@ -92,6 +93,7 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
         raise ModelUnavailable("unreadable", model_id=job.model.model_id, reason=str(error).splitlines()[0]) from error
     if quantization is None:
         model.to(device)
+    keep_layout(model)
     return prepare_frozen(model, checkpointing=job.optimization.gradient_checkpointing)
 
 

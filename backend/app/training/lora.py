@@ -185,6 +185,17 @@ def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
     return parameters
 
 
+def keep_layout(model: nn.Module) -> None:
+    """Let bitsandbytes' 4-bit layers on a processor keep their weights as they are.
+
+    In their first answer without gradients they would turn the weights into another layout, with coarser scales, which the
+    next training step would compute with (bitsandbytes 0.50.2 on processors with AVX-512 BF16).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
 def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return every adapter parameter by the key that PEFT's files use for it."""
     tensors: dict[str, nn.Parameter] = {}
