@@ -8,10 +8,10 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check gen bench
+.PHONY: help setup page demo start test check gen bench bench-training
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-7s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Put Python and Node packages into .venv and frontend/node_modules
 	@$(PYTHON) scripts/setup.py
@@ -45,3 +45,12 @@ gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 
 bench: setup  ## Measure how long a person waits (docs/benchmarks)
 	@$(RUN) bench/latency.py
+
+bench-training: setup  ## Training beside TRL and a plain loop: over an hour (QUICK=1: one round of one shape, minutes)
+ifdef QUICK
+	@$(RUN) bench/training/compare.py --quick
+else
+	@$(RUN) bench/training/scale.py
+	@$(RUN) bench/training/learning.py
+	@$(RUN) bench/training/compare.py --write docs/benchmarks/training-cpu.md
+endif

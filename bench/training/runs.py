@@ -38,6 +38,10 @@ class Run:
     """Process start to the end of the first step."""
     steps: int
     losses: list[float]
+    others_cores: float = 0.0
+    """Processor time that other processes took meanwhile, in cores."""
+    stolen_cores: float = 0.0
+    """Processor time that the hypervisor gave to somebody else meanwhile, in cores."""
     at: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M", time.gmtime()))
 
 
@@ -128,7 +132,7 @@ def measure(
         python = make_trl_python(product.folder) if setting.trainer == "trl" else Path(sys.executable)
         command = [str(python), str(script), json.dumps(spec)]
     environment = trainer_environment() if setting.huge_pages else dict(os.environ)
-    started, ended, peak = run_process(command, environment | {"HF_HUB_OFFLINE": "1"}, folder / "log.txt")
+    ended = run_process(command, environment | {"HF_HUB_OFFLINE": "1"}, folder / "log.txt")
     if setting.trainer == "affinage":
         told = read_steps(job, workload)
         (job.path / "adapter").rename(folder / "adapter")
@@ -138,19 +142,39 @@ def measure(
     warm = WARM_UP_STEPS
     return Run(
         tokens_per_second=sum(tokens[warm:]) / (ends[-1] - ends[warm - 1]),
-        wall_seconds=ended - started,
-        peak_bytes=peak,
-        first_step_seconds=ends[0] - started,
+        wall_seconds=ended.seconds,
+        peak_bytes=ended.peak_bytes,
+        first_step_seconds=ends[0] - ended.started,
         steps=len(ends),
         losses=told["losses"],
+        others_cores=ended.others_cores,
+        stolen_cores=ended.stolen_cores,
     )
 
 
-def run_process(command: list[str], environment: dict[str, str], log_file: Path) -> tuple[float, float, int]:
-    """Run a command to its end; return when it started and ended (seconds since the epoch) and its peak (bytes).
+@dataclass(frozen=True)
+class Ended:
+    """A process that ran to its end."""
 
-    The peak is the kernel's for this process alone. Raises RuntimeError with the end of its log when it fails.
-    """
+    started: float
+    """Seconds since the epoch."""
+    seconds: float
+    peak_bytes: int
+    """Resident memory of this process alone, as the kernel counted it."""
+    others_cores: float
+    stolen_cores: float
+
+
+def read_processor_seconds() -> tuple[float, float]:
+    """Return the seconds that all processes, and that other guests of the machine, took of the processor since the boot."""
+    fields = Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _wait, irq, soft, stolen = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields)
+    return user + nice + system + irq + soft, stolen
+
+
+def run_process(command: list[str], environment: dict[str, str], log_file: Path) -> Ended:
+    """Run a command to its end. Raises RuntimeError with the end of its log when it fails."""
+    busy, stolen = read_processor_seconds()
     with log_file.open("wb") as log:
         started = time.time()
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -163,11 +187,18 @@ def run_process(command: list[str], environment: dict[str, str], log_file: Path)
             raise
         finally:
             limit.cancel()
-        ended = time.time()
+        seconds = time.time() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command[:3]} ended with {process.returncode}\n{log_file.read_text('utf-8', 'replace')[-3000:]}")
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if usage.ru_maxrss <= own:
         raise RuntimeError("the child's peak is hidden behind this process's own")
-    return started, ended, usage.ru_maxrss * 1024
+    busy_after, stolen_after = read_processor_seconds()
+    return Ended(
+        started=started,
+        seconds=seconds,
+        peak_bytes=usage.ru_maxrss * 1024,
+        others_cores=max(0.0, busy_after - busy - usage.ru_utime - usage.ru_stime) / seconds,
+        stolen_cores=(stolen_after - stolen) / seconds,
+    )

@@ -45,7 +45,7 @@ def measure_start(folder: Path, repeats: int) -> dict[str, Any]:
         target.parent.mkdir(parents=True)
         job = Product(folder).write_job(workload, target)
         command = [sys.executable, "-m", "app.training", str(job.path)]
-        started, _, _ = run_process(command, trainer_environment(), target.parent / "log.txt")
+        started = run_process(command, trainer_environment(), target.parent / "log.txt").started
         spans = read_phases(job)
         first = next(event for event in job.read_events() if isinstance(event, StepLogged))
         found.append(read_time(first.at) - started - spans["probe"] - first.step_seconds)

@@ -1,5 +1,6 @@
 """The tables that are published, and the same figures for a machine."""
 
+import json
 import platform
 import statistics
 import subprocess
@@ -71,11 +72,16 @@ def summarise(results: Results) -> dict[str, Any]:
         ratios = {}
         if ours:
             ratios = {setting: ours["tokens_per_second"] / row["tokens_per_second"] for setting, row in peers.items()}
+        peaks, profile = results.values.get(f"peak {name}", []), results.values.get(f"profile {name}")
+        reached = ours["tokens_per_second"] * profile["flops_per_token"] / 1e9 if ours and profile else None
         found["shapes"][name] = {
+            "profile": profile,
+            "reached_gflops": reached,
+            "share_of_peak": reached / statistics.median(peaks) if reached and peaks else None,
             "workload": results.values.get(f"workload {name}", {}),
             "rows": rows,
             "ratios": ratios,
-            "peak_gflops": results.values.get(f"peak {name}", []),
+            "peak_gflops": peaks,
             "base_heldout_loss": losses.get("base"),
             "search": {
                 setting: {"tokens_per_second": middle(runs), "peak_bytes": max(run.peak_bytes for run in runs)}
@@ -85,40 +91,104 @@ def summarise(results: Results) -> dict[str, Any]:
     return found
 
 
-def write_tables(results: Results) -> str:
-    """Return the tables in Markdown."""
+def write_document(results: Results, folder: Path) -> str:
+    """Return everything that was measured, in Markdown. What scale.py and learning.py left in `folder` is part of it."""
     figures = summarise(results)
-    lines = []
-    for name, shape in figures["shapes"].items():
-        work = shape["workload"]
-        lines += [
-            f"## {name}",
-            "",
-            f"{work.get('rows')} rows, {work.get('tokens', 0):,} tokens ({work.get('answers', 0):.0%} learned), "
-            f"{work.get('batch')} rows a step, max_length {work.get('length')}.",
-            "",
-            "| trainer | tokens/s (lowest to highest) | Affinage is | peak memory | whole run | held-out loss |",
-            "|---|---:|---:|---:|---:|---:|",
-        ]
-        for setting, row in shape["rows"].items():
-            ratio = shape["ratios"].get(setting)
-            loss = row["heldout_loss"]
-            lines.append(
-                f"| {setting} | {row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f}, {row['runs']}) "
-                f"| {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
-                f"| {row['wall_seconds']:.0f} s | {f'{loss:.4f}' if loss else ''} |"
-            )
-        if shape["base_heldout_loss"]:
-            lines += ["", f"Held-out loss before training: {shape['base_heldout_loss']:.4f}."]
-        if shape["search"]:
-            tried = sorted(shape["search"].items(), key=lambda item: -item[1]["tokens_per_second"])
-            lines += [
-                "",
-                "The search (one run each, fewer steps):",
-                "",
-                "| setting | tokens/s | peak memory |",
-                "|---|---:|---:|",
-            ]
-            lines += [f"| {n} | {row['tokens_per_second']:.0f} | {row['peak_bytes'] / GB:.2f} GB |" for n, row in tried]
-        lines.append("")
-    return "\n".join(lines)
+    parts = [_write_head(figures["machine"], results)]
+    parts += [_write_shape(name, shape) for name, shape in figures["shapes"].items()]
+    for file, write in (("scale.json", _write_scale), ("learning.json", _write_learning)):
+        if (folder / file).exists():
+            parts.append(write(json.loads((folder / file).read_text("utf-8"))))
+    return "\n".join(parts)
+
+
+def _write_head(machine: dict[str, Any], results: Results) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in machine.get("versions", {}).items())
+    days = sorted({run.at[:10] for named in results.runs.values() for runs in named.values() for run in runs})
+    return f"""\
+# Training on a processor, beside TRL and a plain loop
+
+Written by `make bench-training` (bench/training/compare.py) on {" and ".join(days)}. {machine.get("processor")},
+{machine.get("cores")} cores, {machine.get("memory_bytes", 0) / GB:.0f} GB, {", ".join(machine.get("features", []))}, kernel \
+{machine.get("kernel")}; Python {machine.get("python")}, {versions}.
+
+Every trainer is a process of its own and gets the same rows in the same order, the same max_length, effective batch,
+adapter (rank 16 on every linear layer), learning rate (2e-4, linear, no warm-up), and the environment in which Affinage
+runs its trainer (allocator with huge pages), unless the line says otherwise. Tokens/s: real tokens, no padding, of the
+steps after the first. Peak memory: resident, of the process. Whole run: process start to end. Finalists ran in turns;
+medians, lowest and highest, number of runs. The held-out loss (nats per answer token) is measured for all adapters by the
+same code (transformers + PEFT, fp32). "TRL as it comes" is `SFTTrainer` with nothing set that it does not ask for.
+The search for the peers' best settings tries micro-batches of 1, 2, 4, 8 rows, then every other switch, one at a time,
+from the best of them. A run beside which other processes took more than a tenth of a core was done again.
+"""
+
+
+def _write_shape(name: str, shape: dict[str, Any]) -> str:
+    work = shape["workload"]
+    lines = [
+        f"## {name}",
+        "",
+        f"{work.get('rows')} rows, {work.get('tokens', 0):,} tokens ({work.get('answers', 0):.0%} learned), "
+        f"{work.get('batch')} rows a step, max_length {work.get('length')}.",
+        "",
+        "| trainer | tokens/s (lowest to highest, runs) | Affinage is | peak memory | whole run | held-out loss |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for setting, row in sorted(shape["rows"].items(), key=lambda item: -item[1]["tokens_per_second"]):
+        ratio, loss = shape["ratios"].get(setting), row["heldout_loss"]
+        lines.append(
+            f"| {setting} | {row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f}, {row['runs']}) "
+            f"| {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
+            f"| {row['wall_seconds']:.0f} s | {f'{loss:.4f}' if loss else ''} |"
+        )
+    if shape["base_heldout_loss"]:
+        lines += ["", f"Held-out loss before training: {shape['base_heldout_loss']:.4f}."]
+    if shape["profile"] and shape["peak_gflops"]:
+        lines += ["", _write_profile(shape)]
+    if shape["search"]:
+        tried = sorted(shape["search"].items(), key=lambda item: -item[1]["tokens_per_second"])
+        lines += ["", "The search (one run each, fewer steps):", ""]
+        lines += ["| setting | tokens/s | peak memory |", "|---|---:|---:|"]
+        lines += [f"| {n} | {row['tokens_per_second']:.0f} | {row['peak_bytes'] / GB:.2f} GB |" for n, row in tried]
+    return "\n".join([*lines, ""])
+
+
+def _write_profile(shape: dict[str, Any]) -> str:
+    profile, peak = shape["profile"], statistics.median(shape["peak_gflops"])
+    groups = ", ".join(f"{group} {share:.0%}" for group, share in profile["groups"].items())
+    return (
+        f"Matrix products of our step: {profile['flops_per_token'] / 1e9:.2f} GFLOP a token, counted from their shapes; "
+        f"at the speed above {shape['reached_gflops']:.0f} GFLOP/s, {shape['share_of_peak']:.0%} of the peak of "
+        f"{peak:.0f} GFLOP/s in bfloat16 that the machine showed in the same rounds "
+        f"({min(shape['peak_gflops']):.0f} to {max(shape['peak_gflops']):.0f}). Where the time of a profiled step goes: {groups}."
+    )
+
+
+def _write_scale(found: dict[str, Any]) -> str:
+    lines = ["## Start-up and long files", ""]
+    if start := found.get("start"):
+        phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in start["phases"].items())
+        lines.append(
+            f"- From the start of the process to the first step, without the probe: {start['startup_seconds']:.1f} s "
+            f"(median of {len(start['all'])}; seconds: {phases})."
+        )
+    if files := found.get("files"):
+        speeds = ", ".join(f"{speed:.0f} tokens/s on {int(rows):,} rows" for rows, speed in files["tokens_per_second"].items())
+        lines.append(f"- 200 steps of 2 short rows, both processes in turns: {speeds} (ratio {files['ratio']:.3f}).")
+    return "\n".join([*lines, ""])
+
+
+def _write_learning(found: dict[str, Any]) -> str:
+    lines = ["## What is learnt", ""]
+    if book := found.get("book"):
+        lines.append(
+            f"- {book['rows']} instructions of a book, {book['heldout']} held out, {book['epochs']} epoch(s): held-out loss "
+            f"{book['base_heldout_loss']:.4f} before, {book['affinage']['heldout_loss']:.4f} after with Affinage, "
+            f"{book['trl']['heldout_loss']:.4f} with TRL (ratio {book['ratio']:.4f})."
+        )
+    for name, canary in found.get("canaries", {}).items():
+        lines.append(
+            f"- Canary set {name}: {canary['answered']} of {canary['questions']} questions answered exactly after "
+            f"{canary['steps']} steps."
+        )
+    return "\n".join([*lines, ""])
