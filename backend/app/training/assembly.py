@@ -82,17 +82,23 @@ def assemble(
     return Trainable(model, parameters, LossHead.of(model, kind), optimizer)
 
 
-def add_gradient(head: LossHead, batch: MicroBatch) -> Tensor:
-    """Run one micro-batch forward and backward; return its summed loss in nats, detached, on the device."""
+def add_gradient(head: LossHead, batch: MicroBatch, scale: float = 1.0) -> Tensor:
+    """Run one micro-batch forward and backward; return its summed loss in nats, detached, on the device.
+
+    The gradients are `scale` times those of the loss.
+    """
     loss = head.summed(batch)
-    loss.backward()  # type: ignore[no-untyped-call]
+    (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
     return loss.detach()
 
 
-def finish_gradient(parameters: Sequence[nn.Parameter], trained_tokens: int, max_norm: float) -> Tensor:
-    """Turn the summed gradients into means per trained token and clip them; return the norm before the clip."""
+def finish_gradient(parameters: Sequence[nn.Parameter], weight: float, max_norm: float) -> Tensor:
+    """Turn the summed gradients into means and clip them; return the norm before the clip.
+
+    `weight` is what they are sums over: trained tokens or pairs, times the loss scale.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_div_(gradients, trained_tokens)
+    torch._foreach_div_(gradients, weight)
     return nn.utils.clip_grad_norm_(parameters, max_norm)
 
 

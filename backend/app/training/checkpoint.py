@@ -44,6 +44,9 @@ class RunState(Frozen):
     micro_batch_size: int
     """Rows; lower than the job's after memory ran out."""
     token_budget: int | None
+    loss_scale: float = 1.0
+    steady_steps: int = 0
+    """Steps since the loss scale last changed."""
     loss_first: float | None = None
     loss_last: float | None = None
     heldout_before: float | None = None

@@ -33,9 +33,10 @@ from app.training.methods.choosing import prepare
 from app.training.methods.interface import Method, Outcome
 from app.training.probe import probe
 from app.training.remaining import estimate_remaining
-from app.training.repeating import compute_finite, is_finite, name_rows
+from app.training.repeating import clear_gradients, compute_finite, is_finite, name_rows
 from app.training.results import make_report, note_rows, save_result
 from app.training.rows import encode_rows
+from app.training.scaling import LossScale
 from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
@@ -91,7 +92,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         load_tensors(model, job_dir.start_adapter / WEIGHTS_NAME)
         job_dir.append(Noted(level="info", key="continued", params={"job_id": job.continue_from}))
     stop.check()
-    compute = Computer(built.head, parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check)
+    compute = Computer(
+        built.head, parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check, LossScale.of(job.dtype)
+    )
     learned, unseen = prepare(job, compute, train_set, heldout)
     epoch_steps = steps_per_epoch(len(learned), opt.effective_batch_size)
     total_steps = epoch_steps * opt.num_epochs
@@ -105,6 +108,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         probe(compute, optimizer, train_set.rows, heldout.rows, job.plan.peak_bytes)
         state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens)
     limits.rows = min(limits.rows, state.micro_batch_size)
+    if state.step:
+        compute.scale.value, compute.scale.steady = state.loss_scale, state.steady_steps
     earlier_seconds = state.total_seconds
     saved_at = time.monotonic()
 
@@ -163,6 +168,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                     raise Diverged("gradient" if is_finite(loss) else "loss", step=state.step + 1, rows=name_rows(rows))
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
                 update(optimizer, rate, keep_gradients=kind == "cpu")
+                compute.scale.count_good_step()
 
                 seconds = time.monotonic() - step_started
                 tokens = sum(len(row.ids) for row in rows)
@@ -173,6 +179,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                     total_seconds=earlier_seconds + time.monotonic() - started,
                     micro_batch_size=limits.rows,
                     token_budget=limits.tokens,
+                    loss_scale=compute.scale.value,
+                    steady_steps=compute.scale.steady,
                     loss_first=loss if state.loss_first is None else state.loss_first,
                     loss_last=loss,
                     heldout_before=state.heldout_before,
@@ -242,8 +250,14 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
 
 def take_gradient(compute: Computer, method: Method, places: Sequence[int], max_norm: float) -> tuple[Outcome, float]:
     """Leave the clipped mean gradient of the examples on the parameters; return their loss and the norm before the clip."""
-    outcome = method.add_gradient(compute, places)
-    return outcome, finish_gradient(compute.parameters, outcome.weight, max_norm).item()
+    while True:
+        random_state = compute.random_state()
+        outcome = method.add_gradient(compute, places)
+        norm = finish_gradient(compute.parameters, outcome.weight * compute.scale.value, max_norm).item()
+        if is_finite(norm) or not is_finite(outcome.loss) or not compute.scale.lower():
+            return outcome, norm
+        clear_gradients(compute.parameters, keep=compute.device.type == "cpu")
+        compute.set_random_state(random_state)
 
 
 def _note_not_finite(where: str, step: int, rows: Sequence[Row]) -> Noted:

@@ -5,7 +5,7 @@ change in the middle of a run alters the result beyond rounding.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from app.training.batching import MicroBatch, Row, collate, count_shared, split
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
 from app.training.row_file import longest_first
+from app.training.scaling import LossScale
 
 EVALUATED_TOGETHER = 512
 """Rows of an evaluation that are in memory at the same time."""
@@ -57,6 +58,8 @@ class Computer:
     limits: Limits
     job_dir: JobDir
     check_stop: Callable[[], None]
+    scale: LossScale = field(default_factory=LossScale)
+    """What gradients are multiplied by: whoever uses them divides."""
 
     def accumulate_gradient(self, rows: Sequence[Row]) -> float:
         """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats.
@@ -114,7 +117,7 @@ class Computer:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in self.split(rows):
             self.check_stop()
-            total += add_gradient(self.head, self._collate(part))
+            total += add_gradient(self.head, self._collate(part), self.scale.value)
         return total.item()
 
     @torch.no_grad()
@@ -133,7 +136,7 @@ class Computer:
             with torch.set_grad_enabled(learn):
                 loss, measured = objective(self._losses_of([row for place in places for row in groups[place]]), places)
                 if learn:
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    (loss * self.scale.value).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             measures = measured.double() if measures is None else measures + measured
         return total.item(), [] if measures is None else measures.tolist()

@@ -24,6 +24,7 @@ from app.training.gradient import Computer
 from app.training.loading import load_model
 from app.training.lora import share_adapter
 from app.training.memory import is_out_of_memory, release
+from app.training.scaling import LossScale
 
 Result = TypeVar("Result")
 Numbers = tuple[float, ...]
@@ -94,7 +95,7 @@ def _in_fp32(compute: Computer, job: TrainingJob, random_state: list[torch.Tenso
     built = assemble(model, job.lora, kind="cpu" if compute.device.type == "cpu" else "cuda")
     share_adapter(compute.head.model, model)
     compute.set_random_state(random_state)
-    return replace(compute, head=built.head)
+    return replace(compute, head=built.head, scale=LossScale())
 
 
 def _has_room(compute: Computer, job: TrainingJob) -> bool:
