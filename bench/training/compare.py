@@ -22,7 +22,7 @@ from judging import judge_losses
 from product import Product
 from runs import Results, Run, make_trl_python, measure
 from table import describe_machine, summarise, write_document
-from trainers import AFFINAGE, Setting, list_as_it_comes, list_micro_batches, list_variations
+from trainers import AFFINAGE, Setting, Trainer, as_it_comes, combine, list_micro_batches, list_variations
 from workload import SHAPES, Shape, Workload, prepare
 
 from app.jobs.executors.environment import trainer_environment
@@ -62,11 +62,11 @@ class Comparison:
         print(f"{stage} | {setting.name}: {run.tokens_per_second:.0f} tokens/s, {run.peak_bytes / 1e9:.2f} GB", file=sys.stderr)
         return run
 
-    def search(self, workload: Workload, *, thorough: bool, trainers: tuple[str, ...] = ("trl", "plain")) -> list[Setting]:
-        """Return the fastest settings of each peer that the search finds; two of each when it was thorough."""
+    def search(self, workload: Workload, *, thorough: bool, peers: tuple[Trainer, ...] = ("trl", "plain")) -> list[Setting]:
+        """Return the fastest setting of each peer that the search finds."""
         stage = f"search {workload.shape.name}"
         best: list[Setting] = []
-        for trainer in trainers:
+        for trainer in peers:
             speeds: dict[Setting, float] = {}
 
             def try_all(settings: list[Setting], speeds: dict[Setting, float] = speeds) -> None:
@@ -76,9 +76,13 @@ class Comparison:
                     speeds[setting] = run.tokens_per_second
 
             batch = workload.shape.batch
-            try_all(list_micro_batches("trl" if trainer == "trl" else "plain", batch))
-            try_all(list_variations(max(speeds, key=speeds.__getitem__), batch, thorough=thorough))
-            best += sorted(speeds, key=lambda setting: -speeds[setting])[: 2 if thorough else 1]
+            try_all(list_micro_batches(trainer, batch))
+            base = max(speeds, key=speeds.__getitem__)
+            try_all(list_variations(base, batch, thorough=thorough))
+            better = sorted((s for s in speeds if speeds[s] > speeds[base]), key=lambda s: -speeds[s])
+            if len(better) > 1:
+                try_all([combine(base, better[:2])])
+            best.append(max(speeds, key=speeds.__getitem__))
         return best
 
     def run_finalists(self, workload: Workload, finalists: list[Setting], repeats: int) -> None:
@@ -140,8 +144,7 @@ def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, 
         finalists = [AFFINAGE, *best]
     else:
         best = comparison.search(workload, thorough=shape.name == FIRST)
-        as_it_comes = list_as_it_comes(shape.batch)
-        finalists = [AFFINAGE, *best, *(as_it_comes if shape.name == FIRST else as_it_comes[:1])]
+        finalists = [AFFINAGE, *best, *([as_it_comes(shape.batch)] if shape.name == FIRST else [])]
     if redo_ours:
         comparison.results.runs.get(f"final {shape.name}", {}).pop(AFFINAGE.name, None)
         comparison.results.values.get(f"loss {shape.name}", {}).pop(AFFINAGE.name, None)

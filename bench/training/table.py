@@ -119,7 +119,8 @@ steps after the first. Peak memory: resident, of the process. Whole run: process
 medians, lowest and highest, number of runs. The held-out loss (nats per answer token) is measured for all adapters by the
 same code (transformers + PEFT, fp32). "TRL as it comes" is `SFTTrainer` with nothing set that it does not ask for.
 The search for the peers' best settings tries micro-batches of 1, 2, 4, 8 rows, then every other switch, one at a time,
-from the best of them. A run beside which other processes took more than a tenth of a core was done again.
+from the best of them, then the two that helped most together. A run beside which other processes took more than a tenth
+of a core was done again.
 """
 
 

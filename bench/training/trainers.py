@@ -1,7 +1,7 @@
 """Who is compared, and with which settings: the product, TRL's SFTTrainer, and a plain transformers + PEFT loop."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Trainer = Literal["affinage", "trl", "plain"]
 MICRO_BATCHES = (1, 2, 4, 8)
@@ -47,10 +47,9 @@ class Setting:
 AFFINAGE = Setting("affinage")
 
 
-def list_as_it_comes(batch: int) -> list[Setting]:
-    """Return TRL with its defaults, in the product's environment and in an ordinary one."""
-    plain = Setting("trl", batch, weights="float32", autocast=True, checkpointing=True, as_it_comes=True)
-    return [plain, replace(plain, huge_pages=False)]
+def as_it_comes(batch: int) -> Setting:
+    """Return TRL with its defaults, in the product's environment."""
+    return Setting("trl", batch, weights="float32", autocast=True, checkpointing=True, as_it_comes=True)
 
 
 def list_micro_batches(trainer: Trainer, batch: int) -> list[Setting]:
@@ -62,7 +61,7 @@ def list_variations(best: Setting, batch: int, *, thorough: bool) -> list[Settin
     """Return the second round: every other switch, one at a time, from the best of the first."""
     found = [replace(best, attention="eager")]
     if best.trainer == "trl":
-        found.append(replace(best, micro_batch=1, packing=True))
+        found += [replace(best, micro_batch=1, packing=True), as_it_comes(batch)]
     if not thorough:
         return found
     found += [
@@ -74,5 +73,15 @@ def list_variations(best: Setting, batch: int, *, thorough: bool) -> list[Settin
     ]
     if best.trainer == "trl":
         found += [replace(best, micro_batch=size, grouped=True) for size in (4, 8) if size <= batch]
-        found.append(replace(best, micro_batch=batch, checkpointing=True))
+        found += [replace(best, micro_batch=batch, checkpointing=True), replace(as_it_comes(batch), huge_pages=False)]
     return found
+
+
+def combine(base: Setting, better: list[Setting]) -> Setting:
+    """Return `base` with the switches of all `better` settings; of two that set the same one, the first counts."""
+    changes: dict[str, Any] = {}
+    for setting in better:
+        for name in Setting.__dataclass_fields__:
+            if getattr(setting, name) != getattr(base, name):
+                changes.setdefault(name, getattr(setting, name))
+    return replace(base, **changes)
