@@ -143,6 +143,21 @@ class ReplayCall(Frozen):
     """On a card: whether its allocator's segments expand, as they do in a trainer of ours."""
 
 
+class LinearsCall(Frozen):
+    """Ask the worker for the names of the linear layers in a model's blocks."""
+
+    call: Literal["linears"] = "linears"
+    config: str
+    """The model's config.json as JSON text."""
+
+
+class Linears(Frozen):
+    """The linear layers of a model's blocks."""
+
+    names: Annotated[list[str], Field(min_length=1)]
+    """As LoRA targets: each matches these layers and no other module."""
+
+
 class Replay(Frozen):
     """Outcome of a full replay."""
 
@@ -156,10 +171,11 @@ class Replay(Frozen):
 
 
 class TraceAnswer(Frozen):
-    """One line from the worker: a profile, a replay, or why there is none."""
+    """One line from the worker: what was asked for, or why there is none."""
 
     profile: TraceProfile | None = None
     replay: Replay | None = None
+    linears: Linears | None = None
     error_key: str | None = None
     """Message key: `unsupported.trace`, `invalid.target_modules`, ..."""
     error_params: dict[str, str] = {}

@@ -133,7 +133,8 @@ def select_linears(shape: ModelShape, target_modules: list[str]) -> list[Linear]
     """Return the layers of one block that get an adapter. A target may be a longer path ending in a known name."""
     linears = find_linears(shape)
     wanted = {target.rsplit(".", 1)[-1] for target in target_modules}
-    if wanted == {"all-linear"}:
+    if wanted == {"all-linear"} or (shape.family == "other" and not wanted <= set(linears)):
+        # Of an unknown architecture only the sizes are known: fused or differently named layers hold as many weights.
         wanted = set(linears)
     chosen: list[Linear] = []
     for name, layers in linears.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.contracts.hardware import DeviceKind
 from app.contracts.plan import MemoryParts
-from app.contracts.trace import Affine, Hump, ReplayCall, StepCosts, TraceProfile, TraceRequest
+from app.contracts.trace import Affine, Hump, LinearsCall, ReplayCall, StepCosts, TraceProfile, TraceRequest
 from app.planner.memory import CPU_HOLES, CUDA_CONTEXT_BYTES, PROCESS_BYTES, PRODUCT_ATTENTION_TOKENS
 from app.planner.run_shape import RunShape
 
@@ -162,7 +162,7 @@ def write_config(config: dict[str, object]) -> str:
     return json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def name_trace(request: TraceRequest | ReplayCall) -> str:
+def name_trace(request: TraceRequest | ReplayCall | LinearsCall) -> str:
     """Return the name under which an answer is kept: a hash of the request, the libraries and the code that is traced."""
     return hashlib.sha256(f"{request.model_dump_json()}\n{_identify_code()}".encode()).hexdigest()
 

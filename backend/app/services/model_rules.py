@@ -31,7 +31,14 @@ LAYERS_BY_TYPE: dict[str, list[str]] = {
     "opt": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
     "starcoder2": ["q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"],
 }
-"""`model_type` in config.json -> names of its linear layers in transformers; all others are named like a Llama's."""
+"""`model_type` in config.json -> names of its linear layers in transformers (a test asks the architectures)."""
+LIKE_LLAMA = frozenset(
+    (
+        "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text", "smollm3", "granite", "olmo", "olmo2",
+        "cohere",
+    )
+)  # fmt: skip
+"""Types whose layers are named like a Llama's."""
 
 # parameters up to -> rows at a time, learning rate, stars for quality and speed
 _BY_SIZE: list[tuple[float, int, float, int, int]] = [
@@ -45,8 +52,19 @@ _BY_SIZE: list[tuple[float, int, float, int, int]] = [
 ]
 
 
-def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ModelEntry:
-    """Return the configuration of a model with these sizes."""
+def find_layers(model_type: str) -> list[str] | None:
+    """Return the linear layers of a type that is known by name, None for any other."""
+    known = _Q_TO_DOWN if model_type in LIKE_LLAMA else LAYERS_BY_TYPE.get(model_type)
+    return None if known is None else list(known)
+
+
+def compute_model(
+    model_id: str, shape: ModelShape, model_type: str, target_modules: list[str] | None = None
+) -> ModelEntry:  # fmt: skip
+    """Return the configuration of a model with these sizes.
+
+    `target_modules` are its linear layers where its type is not known by name; without them a Llama's are taken.
+    """
     _, rows, rate, quality, speed = next(row for row in _BY_SIZE if shape.params <= row[0])
     model = ModelEntry(
         name=model_id,
@@ -57,7 +75,7 @@ def compute_model(model_id: str, shape: ModelShape, model_type: str) -> ModelEnt
         lora_alpha=32,
         gradient_accumulation_steps=EFFECTIVE_ROWS // rows,
         learning_rate=rate,
-        target_modules=list(LAYERS_BY_TYPE.get(model_type, _Q_TO_DOWN)),
+        target_modules=find_layers(model_type) or target_modules or list(_Q_TO_DOWN),
         vram_required_gb=1.0,
         quality_rating=quality,
         speed_rating=speed,

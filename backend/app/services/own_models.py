@@ -7,7 +7,7 @@ from typing import Any
 from app.contracts.plan import ModelShape
 from app.core.errors import Conflict, ModelUnavailable, NotFound, Unsupported
 from app.planner.shapes import shape_from_config
-from app.services.model_rules import compute_model
+from app.services.model_rules import compute_model, find_layers
 from app.services.run_plan import FoundModel
 from app.services.studio import Studio
 from app.storage.added_models import AddedModel
@@ -24,7 +24,9 @@ def get_outside_model(studio: Studio, model_name: str) -> FoundModel:
     HubUnreachable, ModelUnavailable, Forbidden or Unsupported as the model store and the reader of config.json do.
     """
     added = studio.added.find(model_name)
-    return open_added(studio, added) if added is not None else configure(model_name, read_outside_config(studio, model_name)[0])
+    if added is not None:
+        return open_added(studio, added)
+    return configure(studio, model_name, read_outside_config(studio, model_name)[0], ask=True)
 
 
 def list_added(studio: Studio) -> list[FoundModel]:
@@ -35,9 +37,9 @@ def list_added(studio: Studio) -> list[FoundModel]:
 def open_added(studio: Studio, added: AddedModel) -> FoundModel:
     """Return an added model, from its config.json as it is on this machine now, else as it was when it was added."""
     try:
-        return configure(added.model_id, studio.models.read_config(added.model_id) or json.loads(added.config))
+        return configure(studio, added.model_id, studio.models.read_config(added.model_id) or json.loads(added.config))
     except Unsupported:  # the folder's file was changed since, to something that is no model
-        return configure(added.model_id, json.loads(added.config))
+        return configure(studio, added.model_id, json.loads(added.config))
 
 
 def add_model(studio: Studio, name: str) -> FoundModel:
@@ -46,7 +48,7 @@ def add_model(studio: Studio, name: str) -> FoundModel:
     if studio.added.find(model_id) is not None:
         raise Conflict("already_added", model_id=model_id)
     config, commit = read_outside_config(studio, model_id)
-    found = configure(model_id, config)
+    found = configure(studio, model_id, config, ask=True)
     studio.added.put(
         AddedModel(
             model_id=model_id,
@@ -86,14 +88,21 @@ def read_outside_config(studio: Studio, model_name: str) -> tuple[dict[str, Any]
     return studio.models.read_config(model_name) or fetch_config(model_name, source.commit), source.commit
 
 
-def configure(model_id: str, config: dict[str, Any]) -> FoundModel:
-    """Return the model that a config.json describes. Raise Unsupported naming the field that is missing or wrong."""
+def configure(studio: Studio, model_id: str, config: dict[str, Any], *, ask: bool = False) -> FoundModel:
+    """Return the model that a config.json describes. Raise Unsupported naming the field that is missing or wrong.
+
+    The layers of a type that no rule knows are looked up in the architecture itself: with `ask` by the trace worker, which
+    takes seconds, else where it was asked before.
+    """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise Unsupported("model_config", field="model_type")
     check_is_decoder(model_id, config)
     shape: ModelShape = shape_from_config(config)
-    return FoundModel(model_id, compute_model(model_id, shape, model_type), shape, config)
+    layers = None
+    if find_layers(model_type) is None:
+        layers = studio.tracing.list_linears(config) if ask else studio.tracing.find_linears(config)
+    return FoundModel(model_id, compute_model(model_id, shape, model_type, layers), shape, config)
 
 
 def check_is_decoder(model_id: str, config: dict[str, Any]) -> None:

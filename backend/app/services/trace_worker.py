@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.contracts.plan import Notice
-from app.contracts.trace import ProfileCall, ReplayCall, TraceAnswer
+from app.contracts.trace import LinearsCall, ProfileCall, ReplayCall, TraceAnswer
 from app.core.units import GIB
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class TraceWorker:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def ask(self, call: ProfileCall | ReplayCall) -> TraceAnswer:
+    def ask(self, call: ProfileCall | ReplayCall | LinearsCall) -> TraceAnswer:
         """Return the worker's answer; start it where there is none, once more when it dies. Raise TraceFailed."""
         deadline = time.monotonic() + ANSWER_SECONDS
         if not self._lock.acquire(timeout=ANSWER_SECONDS):

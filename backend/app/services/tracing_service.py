@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 from app.contracts.hardware import Device
 from app.contracts.plan import Notice, Resolved
-from app.contracts.trace import ProfileCall, Replay, ReplayCall, TraceAnswer, TraceProfile, TraceRequest
+from app.contracts.trace import Linears, LinearsCall, ProfileCall, Replay, ReplayCall, TraceAnswer, TraceProfile, TraceRequest
 from app.planner.traced import find_regime, name_trace, write_config
 from app.services.trace_worker import TraceFailed, TraceWorker
 from app.storage.planner_dir import PlannerDir
 
 log = logging.getLogger(__name__)
 
-_Kept = TypeVar("_Kept", TraceProfile, Replay)
+_Kept = TypeVar("_Kept", TraceProfile, Replay, Linears)
 
 MOST_REMEMBERED = 256
 CALM_SECONDS = 2.0
@@ -35,6 +35,7 @@ class Tracing:
         self._known: OrderedDict[str, TraceProfile] = OrderedDict()
         self._failed: dict[str, tuple[float, Notice]] = {}
         self._replays: OrderedDict[str, Replay] = OrderedDict()
+        self._linears: OrderedDict[str, Linears] = OrderedDict()
         self._later: dict[str, TraceRequest | ReplayCall] = {}
         self._asked_at = 0.0
         self._later_timer: threading.Timer | None = None
@@ -104,6 +105,36 @@ class Tracing:
             self._later[name] = call
             self._wait_for_calm()
 
+    def find_linears(self, config: dict[str, Any]) -> list[str] | None:
+        """Return the names of the linear layers of a model that was asked about before, or None."""
+        name = name_trace(LinearsCall(config=write_config(config)))
+        kept = self._linears.get(name) or self._dir.find_linears(name)
+        if kept is None:
+            return None
+        _put(self._linears, name, kept)
+        return list(kept.names)
+
+    def list_linears(self, config: dict[str, Any]) -> list[str] | None:
+        """Return the names of the linear layers in a model's blocks; None where the worker cannot tell, or may not be asked."""
+        if (known := self.find_linears(config)) is not None or not self._enabled:
+            return known
+        call = LinearsCall(config=write_config(config))
+        name = name_trace(call)
+        with self._lock:
+            failed = self._failed.get(name)
+            if failed is not None and time.monotonic() - failed[0] < FAILURE_SECONDS:
+                return None
+            answer = self._ask(call)
+            if isinstance(answer, Notice) or answer.linears is None:
+                self._failed[name] = (time.monotonic(), answer if isinstance(answer, Notice) else self._explain(answer))
+                return None
+            _put(self._linears, name, answer.linears)
+            try:
+                self._dir.write_linears(name, answer.linears)
+            except OSError as problem:
+                log.warning("The layers of a model could not be kept: %s", problem)
+            return list(answer.linears.names)
+
     def _replay(self, call: ReplayCall) -> None:
         name = name_trace(call)
         with self._lock:
@@ -155,7 +186,7 @@ class Tracing:
             self._later_timer.cancel()
         self._worker.close()
 
-    def _ask(self, call: ProfileCall | ReplayCall) -> TraceAnswer | Notice:
+    def _ask(self, call: ProfileCall | ReplayCall | LinearsCall) -> TraceAnswer | Notice:
         try:
             return self._worker.ask(call)
         except TraceFailed as failure:

@@ -5,6 +5,7 @@ planner/
     calibration.json    Calibrations: how fast the devices really are
     traces/<hash>.json  TraceProfile of one variant of one model's step (a cache, may be deleted)
     replays/<hash>.json Replay of a card's allocator on one step (the same)
+    linears/<hash>.json Linears of one model (the same)
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from app.contracts.calibration import Calibration, Calibrations
 from app.contracts.record import JobRecord
-from app.contracts.trace import Replay, TraceProfile
+from app.contracts.trace import Linears, Replay, TraceProfile
 from app.storage.job_dir import write_atomically
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class PlannerDir:
         self.calibration_file = path / "calibration.json"
         self.traces = path / "traces"
         self.replays = path / "replays"
+        self.linears = path / "linears"
 
     def append_record(self, record: JobRecord) -> None:
         """Add one line, durably; writers of several processes take turns."""
@@ -98,3 +100,15 @@ class PlannerDir:
         """Keep a replay."""
         self.replays.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self.replays / f"{name}.json", replay.model_dump_json())
+
+    def find_linears(self, name: str) -> Linears | None:
+        """Return a model's linear layers by the name of the question (`planner.traced.name_trace`), or None."""
+        try:
+            return Linears.model_validate_json((self.linears / f"{name}.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def write_linears(self, name: str, linears: Linears) -> None:
+        """Keep a model's linear layers."""
+        self.linears.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(self.linears / f"{name}.json", linears.model_dump_json())

@@ -83,3 +83,13 @@ def test_a_list_of_models_uses_the_traces_that_are_known_and_makes_none(client: 
     assert planned["memory_method"] == "traced"
     assert after["peak_bytes"] == planned["peak_bytes"] != before["peak_bytes"]
     assert after["seconds_p50"] == pytest.approx(planned["seconds_p50"])
+
+
+def test_the_layers_of_a_type_that_no_rule_knows_are_read_from_its_architecture_once(client: TestClient) -> None:
+    config = GPT_NEOX | {"model_type": "gptj", "architectures": ["GPTJForCausalLM"], "rotary_dim": 8}
+    model = add(client, config, "gptj")
+    listed = client.get("/api/models/available").json()["models"]
+    layers = next(entry["target_modules"] for entry in listed if entry["id"] == model)
+    assert set(layers) == {"q_proj", "k_proj", "v_proj", "out_proj", "fc_in", "fc_out"}
+    assert len(list((data_dir(client) / "planner" / "linears").glob("*.json"))) == 1
+    assert plan(client, model)["memory_method"] == "traced"

@@ -11,12 +11,14 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from app.contracts.trace import ProfileCall, ReplayCall, TraceAnswer
+from app.contracts.trace import Linears, LinearsCall, ProfileCall, ReplayCall, TraceAnswer
 from app.core.errors import AffinageError
 
 log = logging.getLogger("app.planner.trace")
 
-_CALLS: TypeAdapter[ProfileCall | ReplayCall] = TypeAdapter(Annotated[ProfileCall | ReplayCall, Field(discriminator="call")])
+_CALLS: TypeAdapter[ProfileCall | ReplayCall | LinearsCall] = TypeAdapter(
+    Annotated[ProfileCall | ReplayCall | LinearsCall, Field(discriminator="call")]
+)
 
 
 def answer(line: str) -> TraceAnswer:
@@ -26,12 +28,15 @@ def answer(line: str) -> TraceAnswer:
     except ValidationError as error:
         return TraceAnswer(error_key="not_traced.failed", error_params={"reason": _shorten(str(error))})
     # Imported here: torch takes seconds, and a request that cannot be read needs none of it.
+    from app.planner.trace.linears import list_targets
     from app.planner.trace.profiling import trace_profile
     from app.planner.trace.replaying import replay_step
 
     try:
         if isinstance(call, ProfileCall):
             return TraceAnswer(profile=trace_profile(call.request))
+        if isinstance(call, LinearsCall):
+            return TraceAnswer(linears=Linears(names=list_targets(call.config)))
         return TraceAnswer(replay=replay_step(call))
     except AffinageError as error:
         return TraceAnswer(error_key=error.key, error_params={name: str(value) for name, value in error.params.items()})
