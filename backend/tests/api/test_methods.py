@@ -60,6 +60,16 @@ def test_the_arrangement_of_the_rows_decides_the_method(
     assert resolved["beta"]["value"] == 0.1
 
 
+def test_preferences_take_a_fortieth_of_the_learning_rate_unless_it_is_given(server: TestClient, tiny_model: Path) -> None:
+    dataset = upload(server, PAIR)
+    usual = plan(server, tiny_model, dataset, method="sft").json()["resolved"]["learning_rate"]["value"]
+    own = plan(server, tiny_model, dataset).json()["resolved"]["learning_rate"]
+    assert own["value"] == pytest.approx(usual / 40, rel=0.05) and own["origin"] == "planner"
+    assert "fortieth" in own["reason"]
+    given = plan(server, tiny_model, dataset, learning_rate=0.01).json()["resolved"]["learning_rate"]
+    assert (given["value"], given["origin"], given["automatic"]) == (0.01, "user", own["value"])
+
+
 def test_a_method_that_cannot_learn_the_rows_is_refused_naming_those_that_can(server: TestClient, tiny_model: Path) -> None:
     error = check_error(plan(server, tiny_model, upload(server, TEXTS), method="dpo"), 422, "invalid")
     assert "dpo" in error["message"] and "pretraining" in error["hint"]
