@@ -61,6 +61,7 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
             time.sleep(PAUSE_SECONDS)
             series.append(take_series(1, pieces, work.reference, place, until=time.perf_counter() + took))
     counted = choose_series(series)
+    numbers = {one.number for one in counted}
     read = read_times(pieces, counted)
     products = work.rate_products(read)
     measured = Calibration(
@@ -85,7 +86,9 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
         save_seconds=read(work.save),
         optimizer_bytes_per_second=work.update_bytes / read(work.update),
         context_bytes=context,
-        noise=measure_noise([[timing.seconds for timing in bench.step.times] for bench in work.benches]),
+        noise=measure_noise(
+            [[timing.seconds for timing in bench.step.times if timing.series in numbers] for bench in work.benches]
+        ),
         unrest=max(one.unrest for one in counted),
         others_share=max(one.others_share for one in counted),
         series=len(series),

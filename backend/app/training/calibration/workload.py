@@ -27,7 +27,6 @@ class Workload:
     """The pieces of one device."""
 
     kind: DeviceKind
-    dtypes: list[Dtype]
     products: dict[tuple[Dtype, int, int, int], Piece]
     """By precision, rows, inputs and outputs."""
     copy: Piece
@@ -85,7 +84,6 @@ def prepare_workload(folder: Path, size: Size, kind: DeviceKind, device: torch.d
         warm_up(piece, device)
     return Workload(
         kind=kind,
-        dtypes=dtypes,
         products=products,
         copy=raw.make_copy(device, kind),
         launch=raw.make_launch(device),
