@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from app.contracts.dataset import Message
 from app.core.messages import localise
 from app.core.settings import Settings
 from app.main import create_app
-from app.services import inference_service
+from app.services import calibration_service, inference_service
 from app.services.inference_workers import find_listener
 from tests.api.conftest import ADDRESS, FRENCH, check_error, dataset_id
 
@@ -343,3 +344,19 @@ def test_without_the_hub_a_download_and_a_start_say_what_to_do(
     check_error(server.post("/api/start-finetuning", json={**body, "model_name": "gpt2"}), 503, "hub_unreachable")
     assert len(server.get("/api/jobs").json()["jobs"]) == before
     assert server.get("/api/models/gpt2/download").json()["state"] == "idle"
+
+
+def test_nothing_is_measured_while_a_training_runs(
+    server: TestClient, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration_service, "COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    job_id = server.post("/api/start-finetuning", json={**body, "num_epochs": 1000}).json()["job_id"]
+    wait_for(server, job_id, "running")
+    problem = check_error(server.post("/api/hardware/calibrate", headers=FRENCH), 409, "conflict")
+    assert "entraînement" in problem["message"]
+    assert server.get(f"/api/jobs/{job_id}").json()["status"] == "running"
+    server.post(f"/api/jobs/{job_id}/cancel")
+    wait_for(server, job_id, "cancelled")
+    # Now the measurement begins: what stands in its place here ends at once, with an error.
+    check_error(server.post("/api/hardware/calibrate"), 500, "internal")
+    assert server.get("/api/hardware").json()["calibration"] is None
