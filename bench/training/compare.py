@@ -29,7 +29,7 @@ from app.jobs.executors.environment import trainer_environment
 
 MORE_TO_DO = 75
 """Exit code (sysexits.h: temporary failure, try again)."""
-FIRST = SHAPES[0].name
+PEERS: tuple[Trainer, ...] = ("trl", "plain")
 DISTURBED_CORES = 0.1
 AGAIN = 2
 """Times that a disturbed run is done again before it counts all the same."""
@@ -62,28 +62,38 @@ class Comparison:
         print(f"{stage} | {setting.name}: {run.tokens_per_second:.0f} tokens/s, {run.peak_bytes / 1e9:.2f} GB", file=sys.stderr)
         return run
 
-    def search(self, workload: Workload, *, thorough: bool, peers: tuple[Trainer, ...] = ("trl", "plain")) -> list[Setting]:
-        """Return the fastest setting of each peer that the search finds."""
-        stage = f"search {workload.shape.name}"
+    def search(self, workload: Workload) -> list[Setting]:
+        """Return the fastest setting of each peer: micro-batch, then every switch, then those that helped most together."""
+        batch = workload.shape.batch
         best: list[Setting] = []
-        for trainer in peers:
-            speeds: dict[Setting, float] = {}
-
-            def try_all(settings: list[Setting], speeds: dict[Setting, float] = speeds) -> None:
-                for setting in settings:
-                    runs = self.results.find(stage, setting.name)
-                    run = runs[0] if runs else self.run(stage, setting, workload, steps=workload.shape.sweep_steps)
-                    speeds[setting] = run.tokens_per_second
-
-            batch = workload.shape.batch
-            try_all(list_micro_batches(trainer, batch))
+        for peer in PEERS:
+            speeds = self._try(workload, list_micro_batches(Setting(peer), batch))
             base = max(speeds, key=speeds.__getitem__)
-            try_all(list_variations(base, batch, thorough=thorough))
+            speeds |= self._try(workload, list_variations(base, batch))
             better = sorted((s for s in speeds if speeds[s] > speeds[base]), key=lambda s: -speeds[s])
             if len(better) > 1:
-                try_all([combine(base, better[:2])])
+                speeds |= self._try(workload, [combine(base, better[:2])])
             best.append(max(speeds, key=speeds.__getitem__))
         return best
+
+    def adjust(self, workload: Workload, known: list[Setting]) -> list[Setting]:
+        """Return the fastest setting of each peer, with the switches of `known`: the micro-batch and packing are searched."""
+        best = []
+        for switches in known:
+            packed = [switches] if switches.packing and workload.shape.data != "text" else []
+            speeds = self._try(workload, [*list_micro_batches(switches, workload.shape.batch), *packed])
+            best.append(max(speeds, key=speeds.__getitem__))
+        self._try(workload, [as_it_comes(workload.shape.batch)])
+        return best
+
+    def _try(self, workload: Workload, settings: list[Setting]) -> dict[Setting, float]:
+        """Return tokens/s of each setting, in one short run."""
+        stage, speeds = f"search {workload.shape.name}", {}
+        for setting in settings:
+            runs = self.results.find(stage, setting.name)
+            run = runs[0] if runs else self.run(stage, setting, workload, steps=workload.shape.sweep_steps)
+            speeds[setting] = run.tokens_per_second
+        return speeds
 
     def run_finalists(self, workload: Workload, finalists: list[Setting], repeats: int) -> None:
         """Run the finalists in turns, the machine's peak measured in each round."""
@@ -133,18 +143,24 @@ def find_run_folder(workload: Workload, name: str) -> Path:
     return workload.folder / "runs" / "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, redo_ours: bool) -> None:
-    """Do everything for one shape that the results do not hold yet."""
+def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, search_only: bool, redo_ours: bool) -> None:
+    """Do everything for one shape that the results do not hold yet.
+
+    All switches are searched on the first of the published shapes; the others start from what was best there.
+    """
     workload = prepare(shape, comparison.folder)
     comparison.results.put(
         f"workload {shape.name}", {**asdict(shape), "tokens": sum(workload.row_tokens), "answers": workload.answer_share}
     )
     if quick:
-        best = [list_micro_batches("trl", shape.batch)[0], list_micro_batches("plain", shape.batch)[0]]
-        finalists = [AFFINAGE, *best]
+        best = [Setting(peer, 1) for peer in PEERS]
+    elif shape in SHAPES[1:]:
+        best = comparison.adjust(workload, comparison.search(prepare(SHAPES[0], comparison.folder)))
     else:
-        best = comparison.search(workload, thorough=shape.name == FIRST)
-        finalists = [AFFINAGE, *best, *([as_it_comes(shape.batch)] if shape.name == FIRST else [])]
+        best = comparison.search(workload)
+    if search_only:
+        return
+    finalists = [AFFINAGE, *best, *([] if quick or shape in SHAPES[1:] else [as_it_comes(shape.batch)])]
     if redo_ours:
         comparison.results.runs.get(f"final {shape.name}", {}).pop(AFFINAGE.name, None)
         comparison.results.values.get(f"loss {shape.name}", {}).pop(AFFINAGE.name, None)
@@ -184,13 +200,12 @@ def main() -> int:
     comparison = Comparison(folder, results, time.monotonic() + 60 * arguments.minutes)
     ended = finish(
         lambda: [
-            comparison.search(prepare(shape, folder), thorough=shape.name == FIRST)
-            if arguments.search_only
-            else compare(
+            compare(
                 comparison,
                 shape,
                 repeats=1 if arguments.quick else arguments.repeats,
                 quick=arguments.quick,
+                search_only=arguments.search_only,
                 redo_ours=arguments.again,
             )
             for shape in shapes

@@ -119,7 +119,8 @@ steps after the first. Peak memory: resident, of the process. Whole run: process
 medians, lowest and highest, number of runs. The held-out loss (nats per answer token) is measured for all adapters by the
 same code (transformers + PEFT, fp32). "TRL as it comes" is `SFTTrainer` with nothing set that it does not ask for.
 The search for the peers' best settings tries micro-batches of 1, 2, 4, 8 rows, then every other switch, one at a time,
-from the best of them, then the two that helped most together. A run beside which other processes took more than a tenth
+from the best of them, then the two that helped most together; on the shapes after the first, the micro-batch with the
+switches that were best there. A run beside which other processes took more than a tenth
 of a core was done again.
 """
 
@@ -181,7 +182,7 @@ def _write_scale(found: dict[str, Any]) -> str:
 
 def _write_learning(found: dict[str, Any]) -> str:
     lines = ["## What is learnt", ""]
-    if book := found.get("book"):
+    if (book := found.get("book")) and book["ratio"]:
         lines.append(
             f"- {book['rows']} instructions of a book, {book['heldout']} held out, {book['epochs']} epoch(s): held-out loss "
             f"{book['base_heldout_loss']:.4f} before, {book['affinage']['heldout_loss']:.4f} after with Affinage, "

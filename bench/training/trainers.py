@@ -52,19 +52,16 @@ def as_it_comes(batch: int) -> Setting:
     return Setting("trl", batch, weights="float32", autocast=True, checkpointing=True, as_it_comes=True)
 
 
-def list_micro_batches(trainer: Trainer, batch: int) -> list[Setting]:
-    """Return the first round of the search: how many rows at once."""
-    return [Setting(trainer, size) for size in MICRO_BATCHES if size <= batch and batch % size == 0]
+def list_micro_batches(base: Setting, batch: int) -> list[Setting]:
+    """Return the first round of the search: how many rows at once. A packed sequence is one micro-batch."""
+    sizes = [size for size in MICRO_BATCHES if size <= batch and batch % size == 0]
+    return [replace(base, micro_batch=size, packing=False) for size in sizes]
 
 
-def list_variations(best: Setting, batch: int, *, thorough: bool) -> list[Setting]:
+def list_variations(best: Setting, batch: int) -> list[Setting]:
     """Return the second round: every other switch, one at a time, from the best of the first."""
-    found = [replace(best, attention="eager")]
-    if best.trainer == "trl":
-        found += [replace(best, micro_batch=1, packing=True), as_it_comes(batch)]
-    if not thorough:
-        return found
-    found += [
+    found = [
+        replace(best, attention="eager"),
         replace(best, autocast=True),
         replace(best, weights="float32", autocast=True),
         replace(best, weights="float32"),
@@ -72,8 +69,8 @@ def list_variations(best: Setting, batch: int, *, thorough: bool) -> list[Settin
         replace(best, huge_pages=False),
     ]
     if best.trainer == "trl":
+        found.append(replace(best, micro_batch=1, packing=True))
         found += [replace(best, micro_batch=size, grouped=True) for size in (4, 8) if size <= batch]
-        found += [replace(best, micro_batch=batch, checkpointing=True), replace(as_it_comes(batch), huge_pages=False)]
     return found
 
 
