@@ -52,18 +52,18 @@ class Steps:
                 compute.limits.rows = min(compute.limits.rows, self._lower_to)
         return self._accumulate(compute, rows)
 
-    def _add(self, head: LossHead, batch: MicroBatch) -> Tensor:
+    def _add(self, head: LossHead, batch: MicroBatch, scale: float) -> Tensor:
         if not self.parts:
-            return add_gradient(head, batch)
+            return add_gradient(head, batch, scale)
         self.parts[-1] += 1
         if len(self.parts) != FAILING_STEP or self.parts[-1] != 2 or not self._failures:
-            return add_gradient(head, batch)
+            return add_gradient(head, batch, scale)
         self._failures -= 1
         self.parts[-1] = 0
         adapter = [parameter for parameter in head.model.parameters() if parameter.requires_grad]
         handle = adapter[len(adapter) // 2].register_hook(run_out)
         try:
-            return add_gradient(head, batch)
+            return add_gradient(head, batch, scale)
         finally:
             handle.remove()
 
