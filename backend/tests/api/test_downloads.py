@@ -32,7 +32,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 def follow(client: TestClient, model_id: str) -> list[dict[str, Any]]:
     """Return what the download said until it ended."""
     said: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not said or said[-1]["state"] == "running":
         assert time.monotonic() < deadline
         said.append(client.get(f"/api/models/{model_id}/download").json())

@@ -23,7 +23,7 @@ from app.inference import client, server
 from app.storage.model_store import EMBEDDED_NAME
 from tests.engine.tiny import write_llama
 
-UP_SECONDS = 60.0
+UP_SECONDS = 120.0
 LONG = 100_000
 """Context of a model whose answer would take minutes."""
 
@@ -111,7 +111,7 @@ def test_the_socket_may_lie_deep_in_the_tree(tmp_path: Path, llama: Path) -> Non
     with worker(path) as process:
         assert collect(path, command(llama))[-1].error_key is None
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert not path.exists()
 
 
@@ -162,20 +162,28 @@ def test_unloading_without_a_worker_says_so(path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_ends_its_answer(running: Path, endless: Path) -> None:
+    """Counted in the worker's own processor time, which a busy machine does not lengthen."""
+    (process,) = (each for each in psutil.process_iter(["cmdline"]) if str(running) in (each.info["cmdline"] or []))
+
+    def worked_seconds() -> float:
+        return float(sum(process.cpu_times()[:2]))
+
+    collect(running, command(endless, new_tokens=5))  # loads the model
+    before = worked_seconds()
     measured = collect(running, command(endless, new_tokens=200, temperature=5.0))[-1]
-    whole_seconds = 4096 / 200 * measured.seconds * 200 / max(1, measured.tokens)
+    whole_seconds = 4096 / max(1, measured.tokens) * (worked_seconds() - before)
     stream = client.generate(running, endless_command(endless))
     next(stream)
     stream.close()
-    started = time.monotonic()
+    before = worked_seconds()
 
     assert collect(running, command(endless, new_tokens=5))[-1].error_key is None
 
-    assert time.monotonic() - started < whole_seconds / 2
+    assert worked_seconds() - before < whole_seconds / 2
 
 
 def test_a_worker_that_nobody_asks_ends_and_takes_its_socket_along(path: Path, llama: Path) -> None:
-    with worker(path, idle_seconds=1.0) as process:
+    with worker(path, idle_seconds=4.0) as process:
         collect(path, command(llama))
 
         assert process.wait(60) == 0
@@ -202,7 +210,7 @@ def test_termination_ends_a_running_answer_cleanly(path: Path, endless: Path) ->
         with suppress(ConnectionError):
             for delta in stream:
                 last = delta
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert last.error_key == "conflict.device_needed"
         assert not path.exists()
 

@@ -31,7 +31,7 @@ def start(job_dir: JobDir, *options: str) -> subprocess.Popen[bytes]:
 
 def finish(process: subprocess.Popen[bytes]) -> int:
     try:
-        return process.wait(timeout=90)
+        return process.wait(timeout=200)
     finally:
         process.kill()
 
@@ -45,7 +45,7 @@ def statuses(job_dir: JobDir) -> list[str]:
 
 
 def wait_for_steps(job_dir: JobDir, count: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 200
     while sum(isinstance(event, StepLogged) for event in events(job_dir)) < count:
         assert process.poll() is None, job_dir.log_file.read_text()
         assert time.monotonic() < deadline

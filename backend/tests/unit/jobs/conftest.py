@@ -127,7 +127,7 @@ class Bench:
         with self.database.reading() as session:
             return [job_event.validate_json(row.body) for row in Events(session).after(job_id, 0)]
 
-    def wait(self, check: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait(self, check: Callable[[], bool], seconds: float = 120.0) -> None:
         deadline = time.monotonic() + seconds
         while not check():
             assert time.monotonic() < deadline, "it did not happen in time"

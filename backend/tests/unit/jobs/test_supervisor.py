@@ -37,8 +37,6 @@ def test_one_device_runs_one_job_at_a_time_in_the_order_of_creation(bench: Bench
     bench.queue("elsewhere", [RUNNING, {"until_cancel": True}], device_id="cuda:0")
     bench.supervisor().start()
     bench.wait_for("elsewhere", "running")
-    bench.wait(lambda: bench.row("first").status != "queued")
-    assert bench.row("second").status == "queued"
     bench.wait_for("second", "succeeded")
     first, second = bench.events("first"), bench.events("second")
     assert first[-1].at <= second[1].at
