@@ -13,6 +13,7 @@ from app.training.attention import NAME, Packed, Unpacked, causal_attention
 from app.training.batching import Layout
 from app.training.fused import AddedProduct, GatedProduct, NormedProducts, RotatedHeads, SharedInput
 from app.training.lora import LoraLayer
+from app.training.memory import trim_heap
 
 _KNOWN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer)
 """Norm, rotary attention, residual, norm, gated MLP, residual; nothing else."""
@@ -84,6 +85,9 @@ def fuse_blocks(model: nn.Module) -> int:
     for name, block in found:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, FusedBlock(block))
+        if block.input_layernorm.weight.device.type == "cpu":
+            # The stacked layers' own weights lay in the heap, where the next block's larger ones do not fit.
+            trim_heap()
     return len(found)
 
 

@@ -20,6 +20,7 @@ from app.training.assembly import prepare_frozen
 from app.training.attention import choose_attention
 from app.training.embedded import materialise
 from app.training.lora import keep_layout
+from app.training.memory import release_mapped
 
 PROGRESS_SECONDS = 1.0
 
@@ -74,12 +75,14 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
     """
     folder = job.model.path
     quantization = _nf4(job) if job.quantization == "nf4" else None
+    dtype = getattr(torch, job.dtype)
+    widens = device.type == "cpu" and dtype == torch.float32
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model: nn.Module = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
-            dtype=getattr(torch, job.dtype),
+            dtype="auto" if widens else dtype,
             attn_implementation=choose_attention(config, device.type),
             quantization_config=quantization,
             device_map={"": str(device)} if quantization else None,
@@ -91,10 +94,26 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise ModelUnavailable("unreadable", model_id=job.model.model_id, reason=str(error).splitlines()[0]) from error
+    if widens:
+        _widen_weights(model, dtype)
     if quantization is None:
         model.to(device)
     keep_layout(model)
     return prepare_frozen(model, checkpointing=job.optimization.gradient_checkpointing)
+
+
+def _widen_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast weights that lie in a mapped file one by one, and let go of the file's pages: never are both there in full.
+
+    transformers' own cast keeps all of them until it has finished, and takes memory in its threads' heaps, where what is
+    freed later is of no use to the training.
+    """
+    for parameter in model.parameters():
+        stored = parameter.data
+        if stored.is_floating_point() and stored.dtype != dtype:
+            parameter.data = stored.to(dtype)
+            release_mapped([stored])
+    model.config.dtype = dtype
 
 
 def _nf4(job: TrainingJob) -> object:

@@ -46,13 +46,20 @@ class _Nll(torch.autograd.Function):
         losses = torch.empty(hidden.shape[0], dtype=widen_type(hidden.dtype), device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
         rows = count_chunk_rows(chunk_elements, weight.shape[0])
+        step = LABEL_STEP if hidden.device.type == "cpu" else 1
+        most = min(rows, -(-hidden.shape[0] // step) * step)
+        # One array for all chunks: the largest of a step, and taken anew each time it would cut up the heap.
+        wide = torch.empty(most, weight.shape[0], dtype=losses.dtype, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
             target = targets[part, None]
             count = len(target)
-            missing = -count % LABEL_STEP if hidden.device.type == "cpu" else 0
+            missing = -count % step
             states = F.pad(hidden[part], (0, 0, 0, missing)) if missing else hidden[part]
-            log_probs = F.log_softmax(widen(F.linear(states, weight, bias)), dim=-1)
+            log_probs = wide[: len(states)]
+            log_probs.copy_(F.linear(states, weight, bias))
+            # In place: each number is read before it is written.
+            torch.ops.aten._log_softmax.out(log_probs, -1, False, out=log_probs)
             torch.neg(log_probs[:count].gather(1, target)[:, 0], out=losses[part])
             if grad is not None:
                 # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
