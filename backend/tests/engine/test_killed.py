@@ -46,18 +46,16 @@ class Case:
     call: Literal["write", "fsync"]
     """Events are written with one `os.write` each; a checkpoint takes six `os.fsync`."""
     checkpoint_every_seconds: float
-    kills: int
 
 
 CASES = {
-    "llama": Case(seed=1, call="write", checkpoint_every_seconds=0.03, kills=2),  # some steps are taken twice
-    "qwen2": Case(seed=2, call="fsync", checkpoint_every_seconds=0.0, kills=1),
-    "gpt2": Case(seed=3, call="write", checkpoint_every_seconds=0.0, kills=1),
+    "llama": Case(seed=1, call="write", checkpoint_every_seconds=0.03),  # some steps are taken twice
+    "gpt2": Case(seed=3, call="fsync", checkpoint_every_seconds=0.0),
 }
 
 
 def make(folder: Path, model: Path, case: Case) -> JobDir:
-    """Return a job of 32 steps in four epochs, with dropout and held-out rows."""
+    """Return a job of 24 steps in three epochs, with dropout and held-out rows."""
     return make_job(
         folder,
         model,
@@ -65,18 +63,17 @@ def make(folder: Path, model: Path, case: Case) -> JobDir:
         heldout=examples(5, start=1000),
         targets=GPT2_TARGETS if "gpt2" in model.name else None,
         dropout=0.2,
-        num_epochs=4,
+        num_epochs=3,
         seed=case.seed,
         checkpoint_every_seconds=case.checkpoint_every_seconds,
     )
 
 
-def run_and_kill(job_dir: JobDir, case: Case, hooks: Path) -> list[int]:
-    """Start the trainer until it has ended by itself; return how often each attempt had called before it died."""
-    chance = random.Random(case.seed)
+def run_and_kill(job_dir: JobDir, case: Case, hooks: Path) -> int:
+    """Start the trainer, which dies, and once more; return how often it had called when it died."""
     # After the first step and well before the last: 20 events are at most 13 steps, 80 durable files at most 13 checkpoints.
-    counts = [chance.randint(*{"write": (12, 20), "fsync": (12, 80)}[case.call]) for _ in range(case.kills)]
-    for count in [*counts, None]:
+    fatal = random.Random(case.seed).randint(*{"write": (12, 20), "fsync": (12, 80)}[case.call])
+    for count in (fatal, None):
         environment = {**os.environ}
         if count is not None:
             environment |= {"PYTHONPATH": str(hooks), "KILLED_AT": f"{case.call}:{count}"}
@@ -84,11 +81,11 @@ def run_and_kill(job_dir: JobDir, case: Case, hooks: Path) -> list[int]:
         with job_dir.log_file.open("ab") as log:
             code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False, timeout=200).returncode
         assert code == (0 if count is None else -signal.SIGKILL), job_dir.log_file.read_text()
-    return counts
+    return fatal
 
 
-def test_a_run_killed_anywhere_ends_with_the_same_bits(llama: Path, qwen2: Path, gpt2: Path, tmp_path: Path) -> None:
-    models = {"llama": llama, "qwen2": qwen2, "gpt2": gpt2}
+def test_a_run_killed_anywhere_ends_with_the_same_bits(llama: Path, gpt2: Path, tmp_path: Path) -> None:
+    models = {"llama": llama, "gpt2": gpt2}
     hooks = tmp_path / "hooks"
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(SUICIDE)
@@ -103,9 +100,9 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(llama: Path, qwen2: Path,
 
 def assert_same_run(whole: JobDir, killed: JobDir, case: Case, where: str) -> None:
     events = list(killed.read_events())
-    assert sum(isinstance(event, StatusChanged) and event.status == "running" for event in events) == case.kills + 1
+    assert sum(isinstance(event, StatusChanged) and event.status == "running" for event in events) == 2
     resumed = sum(isinstance(event, Noted) and event.key == "resumed" for event in events)
-    assert resumed == case.kills or case.checkpoint_every_seconds, where
+    assert resumed == 1 or case.checkpoint_every_seconds, where
     for kind in (StepLogged, EvalLogged):
         expected = {event.step: event.loss for event in whole.read_events() if isinstance(event, kind)}
         logged = [(event.step, event.loss) for event in events if isinstance(event, kind)]

@@ -286,7 +286,8 @@ def test_no_values_however_absurd_are_refused_and_the_product_always_holds(
     assert micro * steps == asked
     assert micro <= (batch_size or entry.batch_size)
     assert set(made.resolved) == set(OPTION_NAMES)
-    assert all(resolved.value is not None for resolved in made.resolved.values())
+    # The method follows from the rows' form, which this data set of lengths has not.
+    assert all(resolved.value is not None for name, resolved in made.resolved.items() if name != "method")
     assert min(made.parts.model_dump().values()) >= 0
     assert 0 < made.seconds_p50 <= made.seconds_p90
     FinetuningOptions.model_validate({name: resolved.value for name, resolved in made.resolved.items()})
