@@ -37,7 +37,7 @@ class Shape:
 
 
 SHAPES = (
-    Shape("SmolLM2-135M, alpaca rows", "embedded", str(ALPACA), rows=48, length=512, batch=8),
+    Shape("SmolLM2-135M, alpaca rows", "embedded", str(ALPACA), rows=32, length=512, batch=8),
     Shape("GPT-2 124M, alpaca rows", "gpt2", str(ALPACA), rows=24, length=512, batch=8),
     Shape("SmolLM2-135M, rows of 128", "embedded", "text", rows=32, length=128, batch=8),
     Shape("SmolLM2-135M, rows of 512", "embedded", "text", rows=16, length=512, batch=8, heldout=12),
