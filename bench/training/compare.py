@@ -30,7 +30,6 @@ from app.jobs.executors.environment import trainer_environment
 MORE_TO_DO = 75
 """Exit code (sysexits.h: temporary failure, try again)."""
 PEERS: tuple[Trainer, ...] = ("trl", "plain")
-DISTURBED_CORES = 0.1
 AGAIN = 2
 """Times that a disturbed run is done again before it counts all the same."""
 
@@ -54,7 +53,7 @@ class Comparison:
             if time.monotonic() > self._deadline:
                 raise OutOfTime
             run = measure(setting, workload, self.product, find_run_folder(workload, setting.name), steps=steps)
-            if run.others_cores <= DISTURBED_CORES:
+            if not run.disturbed:
                 break
             print(f"disturbed ({run.others_cores:.2f} cores): {setting.name}", file=sys.stderr)
             self.results.add(f"disturbed {stage}", setting.name, run)

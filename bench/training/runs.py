@@ -21,6 +21,8 @@ from app.jobs.executors.environment import trainer_environment
 WARM_UP_STEPS = 1
 """Steps whose time does not count."""
 LIMIT_SECONDS = 900
+DISTURBED_CORES = 0.1
+"""A run beside which other processes took more than this does not count as long as it can be done again."""
 TRL_REQUIREMENT = "trl==1.16.*"
 
 
@@ -43,6 +45,11 @@ class Run:
     stolen_cores: float = 0.0
     """Processor time that the hypervisor gave to somebody else meanwhile, in cores."""
     at: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M", time.gmtime()))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other processes worked beside it."""
+        return self.others_cores > DISTURBED_CORES
 
 
 class Results:

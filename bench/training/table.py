@@ -64,6 +64,7 @@ def summarise(results: Results) -> dict[str, Any]:
                 "first_step_seconds": statistics.median(run.first_step_seconds for run in runs),
                 "heldout_loss": losses.get(setting),
                 "runs": len(runs),
+                "disturbed": sum(run.disturbed for run in runs),
             }
             for setting, runs in named.items()
         }
@@ -84,7 +85,11 @@ def summarise(results: Results) -> dict[str, Any]:
             "peak_gflops": peaks,
             "base_heldout_loss": losses.get("base"),
             "search": {
-                setting: {"tokens_per_second": middle(runs), "peak_bytes": max(run.peak_bytes for run in runs)}
+                setting: {
+                    "tokens_per_second": middle(runs),
+                    "peak_bytes": max(run.peak_bytes for run in runs),
+                    "disturbed": sum(run.disturbed for run in runs),
+                }
                 for setting, runs in results.runs.get(f"search {name}", {}).items()
             },
         }
@@ -121,7 +126,7 @@ same code (transformers + PEFT, fp32). "TRL as it comes" is `SFTTrainer` with no
 The search for the peers' best settings tries micro-batches of 1, 2, 4, 8 rows, then every other switch, one at a time,
 from the best of them, then the two that helped most together; on the shapes after the first, the micro-batch with the
 switches that were best there. A run beside which other processes took more than a tenth
-of a core was done again.
+of a core was done again, at most twice; a star marks those that were disturbed to the last.
 """
 
 
@@ -138,9 +143,9 @@ def _write_shape(name: str, shape: dict[str, Any]) -> str:
     ]
     for setting, row in sorted(shape["rows"].items(), key=lambda item: -item[1]["tokens_per_second"]):
         ratio, loss = shape["ratios"].get(setting), row["heldout_loss"]
+        speed = f"{row['tokens_per_second']:.0f}{_mark(row)} ({row['lowest']:.0f} to {row['highest']:.0f}, {row['runs']})"
         lines.append(
-            f"| {setting} | {row['tokens_per_second']:.0f} ({row['lowest']:.0f} to {row['highest']:.0f}, {row['runs']}) "
-            f"| {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
+            f"| {setting} | {speed} | {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
             f"| {row['wall_seconds']:.0f} s | {f'{loss:.4f}' if loss else ''} |"
         )
     if shape["base_heldout_loss"]:
@@ -151,8 +156,13 @@ def _write_shape(name: str, shape: dict[str, Any]) -> str:
         tried = sorted(shape["search"].items(), key=lambda item: -item[1]["tokens_per_second"])
         lines += ["", "The search (one run each, fewer steps):", ""]
         lines += ["| setting | tokens/s | peak memory |", "|---|---:|---:|"]
-        lines += [f"| {n} | {row['tokens_per_second']:.0f} | {row['peak_bytes'] / GB:.2f} GB |" for n, row in tried]
+        lines += [f"| {n} | {row['tokens_per_second']:.0f}{_mark(row)} | {row['peak_bytes'] / GB:.2f} GB |" for n, row in tried]
     return "\n".join([*lines, ""])
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """Return a star where a run counts although other processes worked beside it."""
+    return "*" if row["disturbed"] else ""
 
 
 def _write_profile(shape: dict[str, Any]) -> str:
