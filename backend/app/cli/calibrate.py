@@ -13,7 +13,7 @@ def calibrate(
     device_id: Annotated[str | None, typer.Option("--device-id", help="`cpu` or `cuda:N`; automatic = the best device.")] = None,
     _json: JsonFlag = False,
 ) -> None:
-    """Measure this machine for 5 to 20 seconds, so that predicted times are its own."""
+    """Measure this machine for about half a minute, so that predicted times are its own."""
     terminal: Terminal = context.obj
     from app.api.wording import calibration_read
     from app.core.settings import Settings

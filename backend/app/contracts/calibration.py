@@ -1,4 +1,4 @@
-"""How fast one device of this machine really is, as a measurement of 5 to 20 seconds found it.
+"""How fast one device of this machine really is, as a measurement of about half a minute found it.
 
 `python -m app.training.calibration --device cpu` measures in a process of its own and prints one `Calibration` as a line
 of JSON. It is kept in `<data folder>/planner/calibration.json` (`Calibrations`) and read by planner/calibrated.py.

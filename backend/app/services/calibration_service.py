@@ -18,7 +18,7 @@ from app.storage.repositories import Jobs
 
 COMMAND = (sys.executable, "-m", "app.training.calibration")
 MOST_SECONDS = 240.0
-"""A measurement takes 5 to 20 seconds, twice that where the machine is restless; under heavy load its rounds take longer."""
+"""A measurement takes half a minute (26 s on two cores), twice that on a restless machine; under load its rounds take longer."""
 BUSY_OTHERS = 0.15
 """Share of the processor from which on other programs are named as what disturbed."""
 

@@ -159,7 +159,7 @@ export interface paths {
         put?: never;
         /**
          * Calibrate
-         * @description Measure a device (the best one) for 5 to 20 seconds, once more if it is restless.
+         * @description Measure a device (the best one) for about half a minute, once more if it is restless.
          *
          *     Plans count with the result until driver or engine change.
          */

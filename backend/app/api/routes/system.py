@@ -37,7 +37,7 @@ def get_hardware(studio: StudioDep, language: LanguageDep) -> HardwareRead:
 def calibrate(
     studio: StudioDep, language: LanguageDep, device_id: Annotated[str | None, Query(max_length=20)] = None
 ) -> CalibrationRead:
-    """Measure a device (the best one) for 5 to 20 seconds, once more if it is restless.
+    """Measure a device (the best one) for about half a minute, once more if it is restless.
 
     Plans count with the result until driver or engine change.
     """
