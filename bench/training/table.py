@@ -12,6 +12,7 @@ from runs import Results, Run
 from trainers import AFFINAGE
 
 GB = 1e9
+ENOUGH_RUNS = 3
 PACKAGES = ("torch", "transformers", "peft")
 
 
@@ -148,6 +149,8 @@ def _write_shape(name: str, shape: dict[str, Any]) -> str:
             f"| {setting} | {speed} | {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
             f"| {row['wall_seconds']:.0f} s | {f'{loss:.4f}' if loss else ''} |"
         )
+    if any(row["runs"] < ENOUGH_RUNS for row in shape["rows"].values()):
+        lines += ["", f"Provisional: fewer than {ENOUGH_RUNS} runs of each finalist, and the search may not be finished."]
     if shape["base_heldout_loss"]:
         lines += ["", f"Held-out loss before training: {shape['base_heldout_loss']:.4f}."]
     if shape["profile"] and shape["peak_gflops"]:
