@@ -73,7 +73,9 @@ def summarise(results: Results) -> dict[str, Any]:
         peers = {setting: row for setting, row in rows.items() if setting != AFFINAGE.name}
         ratios = {}
         if ours:
-            ratios = {setting: ours["tokens_per_second"] / row["tokens_per_second"] for setting, row in peers.items()}
+            # Only rounds in which both ran: the machine is not equally fast in all.
+            own = named[AFFINAGE.name]
+            ratios = {setting: middle(own[: len(named[setting])]) / middle(named[setting][: len(own)]) for setting in peers}
         peaks, profile = results.values.get(f"peak {name}", []), results.values.get(f"profile {name}")
         reached = ours["tokens_per_second"] * profile["flops_per_token"] / 1e9 if ours and profile else None
         found["shapes"][name] = {
