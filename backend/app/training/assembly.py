@@ -16,7 +16,7 @@ from app.contracts.options import Dtype
 from app.training.attention import choose_attention
 from app.training.batching import MicroBatch
 from app.training.blocks import fuse_blocks
-from app.training.lora import attach
+from app.training.lora import attach, note_change
 from app.training.loss import LossHead
 
 
@@ -110,4 +110,5 @@ def update(optimizer: torch.optim.Optimizer, learning_rate: float, *, keep_gradi
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
     optimizer.step()
+    note_change()
     optimizer.zero_grad(set_to_none=not keep_gradients)

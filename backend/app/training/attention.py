@@ -9,7 +9,6 @@ All else in a model works on each token alone. So a packed micro-batch (batching
 model, and only here its tokens are laid out as rows.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, masking_utils
 
+from app.training import primitives
 from app.training.batching import Layout
 
 NAME = "affinage_products"
@@ -35,17 +35,6 @@ def _find_no_packing(position_ids: Tensor) -> None:
 masking_utils.find_packed_sequence_indices = _find_no_packing
 
 
-@lru_cache(maxsize=64)
-def _mask(length: int, groups: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return (groups * length, length): 0 where a query may look, the smallest number elsewhere."""
-    return torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=device).triu_(1).repeat(groups, 1)
-
-
-def forget_masks() -> None:
-    """Drop the masks that are kept from call to call."""
-    _mask.cache_clear()
-
-
 class _Products(torch.autograd.Function):
     """softmax(scale * Q K^T + mask) V; query heads that share a key head are stacked along the length."""
 
@@ -57,10 +46,9 @@ class _Products(torch.autograd.Function):
         q = query.reshape(batch * key_heads, groups * length, width)
         k = key.reshape(batch * key_heads, length, width)
         v = value.reshape(batch * key_heads, length, width)
-        scores = torch.baddbmm(_mask(length, groups, q.dtype, q.device), q, k.transpose(1, 2), alpha=scale)
-        weights = torch.softmax(scores, -1)
+        weights = primitives.causal_softmax(torch.bmm(q, k.transpose(1, 2)), groups, scale)
         ctx.save_for_backward(q, k, v, weights)
-        ctx.scale, ctx.query_shape, ctx.key_shape = scale, query.shape, key.shape
+        ctx.scale, ctx.groups, ctx.query_shape, ctx.key_shape = scale, groups, query.shape, key.shape
         return torch.bmm(weights, v).view(query.shape)
 
     @staticmethod
@@ -69,62 +57,50 @@ class _Products(torch.autograd.Function):
         grad = grads[0].reshape(q.shape)
         grad_v = torch.bmm(weights.transpose(1, 2), grad)
         grad_weights = torch.bmm(grad, v.transpose(1, 2))
-        grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-        grad_q = torch.bmm(grad_scores, k).mul_(ctx.scale)
-        grad_k = torch.bmm(grad_scores.transpose(1, 2), q).mul_(ctx.scale)
+        grad_scores = primitives.causal_softmax_backward(grad_weights, weights, ctx.groups, ctx.scale)
+        grad_q = torch.bmm(grad_scores, k)
+        grad_k = torch.bmm(grad_scores.transpose(1, 2), q)
         return grad_q.view(ctx.query_shape), grad_k.view(ctx.key_shape), grad_v.view(ctx.key_shape), None
 
 
-class Unpacked(torch.autograd.Function):
-    """The tokens of a packed micro-batch at their places in rows: (tokens, at least C) -> (rows * length, C)."""
+class _LaidOut(torch.autograd.Function):
+    """The heads of packed tokens at their places in rows: (tokens, heads * width) -> (rows, heads, length, width)."""
 
     @staticmethod
-    def forward(ctx: Any, packed: Tensor, layout: Layout, columns: int) -> Tensor:
-        """`columns` is C: what stands to the right of it is not taken along, and its gradient is left empty."""
+    def forward(ctx: Any, packed: Tensor, layout: Layout, heads: int) -> Tensor:
         ctx.layout, ctx.shape = layout, packed.shape
-        return packed[:, :columns].index_select(0, layout.sources)
+        return primitives.lay_out(packed, layout.rows, heads, packed.shape[1] // heads, layout, None)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        layout, grad = ctx.layout, grads[0]
-        columns = grad.shape[1]
-        packed = grad.new_empty(ctx.shape)
-        packed[: layout.used, :columns] = grad.index_select(0, layout.places)
-        packed[layout.used :].zero_()
-        if layout.shared:
-            in_rows = grad.view(layout.rows, layout.length, columns)
-            packed[: layout.shared, :columns] = in_rows[:, : layout.shared].sum(0)
+        packed = grads[0].new_empty(ctx.shape)
+        primitives.lay_out_backward(grads[0].contiguous(), packed, ctx.layout, None)
         return packed, None, None
 
 
-class Packed(torch.autograd.Function):
-    """The reverse of Unpacked: (rows * length, C) -> (tokens, C); a shared token's from the first row."""
+class _Gathered(torch.autograd.Function):
+    """The reverse: (rows, heads, length, width) -> (tokens, heads * width); a shared token's from the first row."""
 
     @staticmethod
-    def forward(ctx: Any, unpacked: Tensor, layout: Layout, tokens: int) -> Tensor:
-        ctx.layout = layout
-        packed = unpacked.new_empty(tokens, unpacked.shape[1])
-        torch.index_select(unpacked, 0, layout.places, out=packed[: layout.used])
-        packed[layout.used :].zero_()
-        return packed
+    def forward(ctx: Any, heads: Tensor, layout: Layout, tokens: int) -> Tensor:
+        ctx.layout, ctx.shape = layout, heads.shape
+        return primitives.gather(heads.contiguous(), tokens, layout)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        layout, grad = ctx.layout, grads[0]
-        unpacked = grad.new_zeros(layout.rows * layout.length, grad.shape[1])
-        unpacked.index_copy_(0, layout.places, grad[: layout.used])
-        return unpacked, None, None
+        return primitives.gather_backward(grads[0].contiguous(), ctx.shape, ctx.layout), None, None
 
 
-def unpack_heads(x: Tensor, layout: Layout) -> Tensor:
-    """Return (1, heads, tokens, width) as (rows, heads, length, width)."""
-    _, heads, tokens, width = x.shape
-    rows: Tensor = Unpacked.apply(x.transpose(1, 2).reshape(tokens, heads * width), layout, heads * width)  # type: ignore[no-untyped-call]
-    return rows.view(layout.rows, layout.length, heads, width).transpose(1, 2)
+def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attend causally: (rows, heads, length, width) and fewer heads of keys and values -> the shape of the queries."""
+    if query.shape[2] <= LONGEST:
+        out: Tensor = _Products.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        return out
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
 
 
 def causal_attention(  # noqa: PLR0917  transformers' interface
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -137,19 +113,16 @@ def causal_attention(  # noqa: PLR0917  transformers' interface
 
     With a `layout` the batch is 1 and the length is that of all packed tokens.
     """
-    if layout is not None:
-        tokens = query.shape[2]
-        query, key, value = (unpack_heads(part, layout) for part in (query, key, value))
-        attended = causal_attention(module, query, key, value, None, scaling)[0].flatten(0, 1)
-        packed: Tensor = Packed.apply(attended.flatten(1), layout, tokens)  # type: ignore[no-untyped-call]
-        return packed.view(1, tokens, *attended.shape[1:]), None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    out: Tensor
-    if query.shape[2] <= LONGEST:
-        out = _Products.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
-    else:
-        out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale, enable_gqa=True)
-    return out.transpose(1, 2).contiguous(), None
+    if layout is None:
+        return attend(query, key, value, scale).transpose(1, 2).contiguous(), None
+    _, heads, tokens, width = query.shape
+    rows = [
+        _LaidOut.apply(part.transpose(1, 2).reshape(tokens, -1), layout, part.shape[1])  # type: ignore[no-untyped-call]
+        for part in (query, key, value)
+    ]
+    packed: Tensor = _Gathered.apply(attend(rows[0], rows[1], rows[2], scale), layout, tokens)  # type: ignore[no-untyped-call]
+    return packed.view(1, tokens, heads, width), None
 
 
 def can_unpack(model: nn.Module) -> bool:

@@ -40,6 +40,18 @@ _REFUSED_OPTIONS = (
     "layer_replication",
 )
 """Options of PEFT that change the arithmetic; an adapter that uses one is refused instead of computed wrongly."""
+_changes = 0
+
+
+def note_change() -> None:
+    """Say that an optimizer has changed parameters: whoever keeps a cast copy of them casts again."""
+    global _changes  # noqa: PLW0603  a counter of this process
+    _changes += 1
+
+
+def count_changes() -> int:
+    """Return how often `note_change` was called."""
+    return _changes
 
 
 class _LoraProduct(torch.autograd.Function):

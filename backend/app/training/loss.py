@@ -17,6 +17,7 @@ from app.contracts.hardware import DeviceKind
 from app.training.attention import can_unpack
 from app.training.batching import MicroBatch
 from app.training.precision import widen, widen_type
+from app.training.primitives import cross_entropy, takes_kernels
 
 CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits per chunk: 32 MB in fp32 stays near the processor's cache; 64 MB on a card, small enough for cards of 2 GB."""
@@ -47,24 +48,32 @@ class _Nll(torch.autograd.Function):
         grad = torch.empty_like(hidden) if needs_grad else None
         rows = count_chunk_rows(chunk_elements, weight.shape[0])
         step = LABEL_STEP if hidden.device.type == "cpu" else 1
+        kernels = takes_kernels(hidden)
         most = min(rows, -(-hidden.shape[0] // step) * step)
         # One array for all chunks: the largest of a step, and taken anew each time it would cut up the heap.
-        wide = torch.empty(most, weight.shape[0], dtype=losses.dtype, device=hidden.device)
+        wide = torch.empty(most, weight.shape[0], dtype=hidden.dtype if kernels else losses.dtype, device=hidden.device)
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
-            target = targets[part, None]
+            target = targets[part]
             count = len(target)
             missing = -count % step
             states = F.pad(hidden[part], (0, 0, 0, missing)) if missing else hidden[part]
-            log_probs = wide[: len(states)]
-            log_probs.copy_(F.linear(states, weight, bias))
-            # In place: each number is read before it is written.
-            torch.ops.aten._log_softmax.out(log_probs, -1, False, out=log_probs)
-            torch.neg(log_probs[:count].gather(1, target)[:, 0], out=losses[part])
+            # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
+            delta = wide[: len(states)]
+            if kernels:
+                torch.mm(states, weight.t(), out=delta)
+                if bias is not None:
+                    delta.add_(bias)
+                cross_entropy(delta[:count], target, losses[part], learn=needs_grad)
+            else:
+                delta.copy_(F.linear(states, weight, bias))
+                # In place: each number is read before it is written.
+                torch.ops.aten._log_softmax.out(delta, -1, False, out=delta)
+                torch.neg(delta[:count].gather(1, target[:, None])[:, 0], out=losses[part])
+                if grad is not None:
+                    ones = torch.full_like(target[:, None], -1, dtype=delta.dtype)
+                    delta.exp_()[:count].scatter_add_(1, target[:, None], ones)
             if grad is not None:
-                # d nll / d logits = softmax - one-hot, in fp32 before it is rounded to the weights' type.
-                delta = log_probs.exp_()
-                delta[:count].scatter_add_(1, target, torch.full_like(target, -1, dtype=delta.dtype))
                 grad[part] = (delta.to(hidden.dtype) @ weight)[:count]
         ctx.grad = grad
         return losses

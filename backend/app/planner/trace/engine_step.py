@@ -15,7 +15,6 @@ from app.core.errors import Unsupported
 from app.planner.trace.kernels import Unpacking, as_on, find_heads, list_held, pack_linears
 from app.planner.trace.shapes import Runner
 from app.planner.trace.stream import AFTER, Recorder, Stream
-from app.training import attention
 from app.training.assembly import Trainable, add_gradient, assemble, build_unloaded, finish_gradient, update
 from app.training.batching import Layout, MicroBatch
 
@@ -118,7 +117,6 @@ class EngineStep:
         The optimizer's states exist from the start. `accumulated`: gradients of an earlier micro-batch exist as well.
         """
         recorder = Recorder(self._runner)
-        attention.forget_masks()
         self._unpacking.recorder = recorder
         recorder.begin("forward")
         recorder.hold(self._frozen, "weights")
