@@ -12,7 +12,7 @@ from app.contracts.hardware import Device, DeviceKind
 from app.contracts.options import Dtype
 from app.contracts.plan import ModelShape
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever what is measured changes its meaning: older files are then measured anew."""
 
 
@@ -54,7 +54,8 @@ class MeasuredStep(Frozen):
     """Share of the tokens whose loss counts."""
     checkpointing: bool
     seconds: float
-    """At the machine's usual speed during the measurement: median over the rounds (training/calibration/estimate.py)."""
+    """Beside as many others of its kind as the engine computes at the same time. At the machine's usual speed during the
+    measurement: median over the rounds (training/calibration/estimate.py)."""
     work: MeasuredWork
     forward_seconds: float | None
     """The same rows without gradients, as an evaluation computes them; median; None where it was not timed."""
@@ -73,6 +74,10 @@ class Calibration(Frozen):
     torch_version: str
     threads: int
     """Threads that the engine computes with."""
+    lanes: int
+    """Micro-batches that it computes at the same time; 1 on a card."""
+    alone: float
+    """Seconds of a micro-batch with all threads to itself over those beside others; 1.0 with one lane."""
     measured_at: str
     """UTC, ISO 8601."""
     seconds: float

@@ -10,7 +10,7 @@ from app.planner.bound import raise_peak
 from app.planner.correction import Correction, find_correction
 from app.planner.gpus import Rates, rate_device
 from app.planner.memory import count_probe_bytes, estimate_memory
-from app.planner.micro_batches import CPU_TOKENS, PACKED_STEP, count_tokens, measure_part
+from app.planner.micro_batches import CPU_TOKENS, PACKED_STEP, count_lanes, count_tokens, measure_part
 from app.planner.prepared import count_prepared_bytes
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RunShape
@@ -128,18 +128,21 @@ class Estimator:
             checkpointing=knobs.checkpointing,
             compute_capability=(device.compute_capability or (0, 0))[0],
             packed=device.kind == "cpu" and self.shape.family in PACKED_FAMILIES,
+            # The engine computes one after the other where dropout draws its numbers.
+            lanes=count_lanes(device.cores or 1) if device.kind == "cpu" and not self._value("lora_dropout") else 1,
         )
         profile = find_profile(list(request.profiles), run) if request.profiles else None
         if profile is not None:
             run = replace(run, packed=profile.packed)
+        rows_per_step = min(max(1, request.train_rows), knobs.micro_batch * knobs.accumulation)
+        at_once = min(run.lanes, rows_per_step)
         parts = max(
             (
-                estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro)
-                for micro in self._list_largest(run)
+                _hold(estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro), at_once)
+                for micro in self._list_largest(run, rows_per_step)
             ),
             key=lambda parts: parts.total,
         )
-        rows_per_step = min(max(1, request.train_rows), knobs.micro_batch * knobs.accumulation)
         steps = -(-request.train_rows // rows_per_step) * self._value("num_epochs")
         prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, rows_per_step, steps)
         extra = prepared + count_probe_bytes(run)
@@ -148,7 +151,7 @@ class Estimator:
         bound = request.residuals.find_bound(device.kind, knobs.quantization, method)
         return Candidate(knobs, run, parts, method, bound, raise_peak(parts.total, bound))
 
-    def _list_largest(self, run: RunShape) -> list[RunShape]:
+    def _list_largest(self, run: RunShape, rows_per_step: int) -> list[RunShape]:
         """Return the micro-batches that can take the most memory: no more rows than there are, nor than the engine cuts at.
 
         On the processor a few of the longest rows, or more of shorter ones that together fill the engine's limit of tokens.
@@ -159,17 +162,18 @@ class Estimator:
         lengths = self.request.lengths
         shared = lengths.shared if run.packed else None
         common = min(shared or 0, run.length - 1)
-        few = 1
-        while few < rows and count_tokens([run.length] * (few + 1), shared and common) <= CPU_TOKENS:
+        limit = CPU_TOKENS // run.lanes
+        few, even = 1, -(-rows_per_step // run.lanes)
+        while few < min(rows, even) and count_tokens([run.length] * (few + 1), shared and common) <= limit:
             few += 1
         found = [_size(run, few, run.length, shared)]
         for more in range(few + 1, rows + 1):
             # Rows of the length at which so many just fill the limit.
-            length = (CPU_TOKENS - common) // more + common
-            if length < max(1, lengths.shortest) or found[-1].tokens > CPU_TOKENS - PACKED_STEP:
+            length = (limit - common) // more + common
+            if length < max(1, lengths.shortest) or found[-1].tokens > limit - PACKED_STEP:
                 break
             size = _size(run, more, length, shared)
-            if found[-1].tokens < size.tokens <= CPU_TOKENS:
+            if found[-1].tokens < size.tokens <= limit:
                 found.append(size)
         return found
 
@@ -220,6 +224,13 @@ class Estimator:
     def count_rows(self, max_length: int) -> int:
         """Return the training rows after long ones were dropped or split."""
         return round(self.request.train_rows * self.request.lengths.cut(max_length, self.long_rows)[1])
+
+
+def _hold(parts: MemoryParts, micro_batches: int) -> MemoryParts:
+    """Return the memory of a step that holds so many micro-batches at the same time."""
+    if micro_batches == 1:
+        return parts
+    return parts.model_copy(update={"activations": micro_batches * parts.activations, "logits": micro_batches * parts.logits})
 
 
 def _size(run: RunShape, rows: int, length: int, shared: int | None) -> RunShape:

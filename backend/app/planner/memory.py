@@ -14,8 +14,10 @@ from app.planner.shapes import count_block_weights, find_linears
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per 4-bit weight: half a byte, one byte per 64 for the scale, 4 bytes per 64 x 256 for the scale of scales."""
-LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
+LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 24, "cuda": 1 << 24}
 """Logits that exist at the same time: the engine's loss works on so many (training/loss.py)."""
+FUSED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "qwen2"})
+"""Families whose blocks are fused on a processor (training/blocks.py)."""
 PRODUCT_ATTENTION_TOKENS = 512
 """On the processor rows up to this length attend by plain products and keep their weights (training/attention.py)."""
 CPU_HOLES = 1.08
@@ -70,6 +72,11 @@ def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
     Each adapted layer keeps its input, shared by layers that read the same one, and its rank-sized product.
     """
     hidden, inner, e = shape.hidden, shape.intermediate, run.element_bytes
+    if run.device == "cpu" and shape.family in FUSED_FAMILIES:
+        # Both halves keep their input and what the norm made of it, attention its output, the MLP what goes into the activation.
+        wide = inner if shape.family == "gpt2" else 2 * inner
+        ranks = run.rank * sum(map(len, find_linears(shape).values()))
+        return e * (4 * hidden + wide + shape.heads * shape.head_dim + ranks) + 16
     kept = e * shape.heads * shape.head_dim + e * run.rank * sum(map(len, find_linears(shape).values()))
     if shape.family == "gpt2":
         # Two norms (input, output), gelu_new in its written-out form (4 tensors), the activation's output.
@@ -127,7 +134,9 @@ def count_activation_bytes(shape: ModelShape, run: RunShape) -> int:
 def count_loss_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return the logits of one chunk and their 32-bit copy, and the hidden states' gradient."""
     rows = min(max(1, LOSS_ELEMENTS[run.device] // shape.vocab), run.tokens)
-    return rows * shape.vocab * (run.element_bytes + 4) + 2 * run.tokens * shape.hidden * run.element_bytes
+    # On a processor the logits become their gradient in place.
+    each = run.element_bytes + (0 if run.device == "cpu" else 4)
+    return rows * shape.vocab * each + 2 * run.tokens * shape.hidden * run.element_bytes
 
 
 def count_workspace_bytes(shape: ModelShape, run: RunShape) -> int:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeVar
 
 from app.planner.run_shape import RowLengths, RunShape
@@ -25,8 +26,10 @@ have this size. Each new size is machine code to be written and kept (planner/pr
 PLACES_PER_TOKEN = 2
 """Packed rows may have so many places for each token of the limit: shared tokens stand in each of them."""
 CPU_TOKENS = 1024
-"""On a processor a micro-batch of several rows has at most so many tokens: its caches hold the activations of that many
-(482 against 348 tokens/s at 2048, two cores with AVX-512 BF16)."""
+"""On a processor the micro-batches that are computed at the same time have at most so many tokens, unless each is a single row:
+its caches hold the activations of that many (482 against 348 tokens/s at 2048, two cores with AVX-512 BF16)."""
+MOST_LANES = 4
+"""Micro-batches that a processor computes at the same time, each on its share of the cores. Measured on two cores only."""
 ROWS_DRAWN = 512
 """Rows of the steps that are simulated for a plan."""
 FEWEST_STEPS = 4
@@ -55,6 +58,46 @@ def cut(rows: Sequence[T], max_rows: int, fits: Callable[[list[T]], bool]) -> li
         else:
             parts.append([row])
     return parts
+
+
+def count_lanes(cores: int) -> int:
+    """Return how many micro-batches a processor with so many cores computes at the same time."""
+    return max(1, min(cores, MOST_LANES))
+
+
+def cut_evenly(lengths: Sequence[int], max_rows: int, max_tokens: int | None, shared: int | None, lanes: int) -> list[int]:
+    """Cut a step's rows, given their lengths, the longest first; return where each micro-batch ends.
+
+    Each has at most `max_rows` rows, and so many tokens that `lanes` of them have at most `max_tokens`; one row always fits.
+    Then they are evened out, so that no lane waits long for the others. `shared` as for `count_tokens`.
+    """
+
+    def cut_at(limit: float) -> list[int]:
+        ends: list[int] = []
+        start = 0
+        for place in range(1, len(lengths) + 1):
+            part = lengths[start:place]
+            if len(part) > 1 and (len(part) > max_rows or count_tokens(part, shared) > limit):
+                ends.append(place - 1)
+                start = place - 1
+        return [*ends, len(lengths)]
+
+    limit = math.inf if max_tokens is None else max_tokens / lanes
+    ends = cut_at(limit)
+    if lanes == 1 or len(lengths) == 1:
+        return ends
+    wanted = min(len(lengths), round_up(len(ends), lanes))
+    low: float = lengths[0] - 1
+    high = min(limit, count_tokens(lengths, shared))
+    best = ends
+    while high - low > PACKED_STEP / 2:
+        middle = (low + high) / 2
+        tried = cut_at(middle)
+        if len(tried) <= wanted:
+            best, high = tried, middle
+        else:
+            low = middle
+    return best
 
 
 def count_tokens(lengths: Sequence[int], shared: int | None) -> int:
@@ -98,8 +141,18 @@ def measure_part(lengths: Sequence[int], max_length: int, shared: int | None) ->
 class StepSizes:
     """The micro-batches of some simulated optimizer steps."""
 
-    steps: int
-    parts: tuple[MicroSize, ...]
+    of_steps: tuple[tuple[MicroSize, ...], ...]
+    """The micro-batches of each."""
+
+    @property
+    def steps(self) -> int:
+        """How many were simulated."""
+        return len(self.of_steps)
+
+    @property
+    def parts(self) -> list[MicroSize]:
+        """The micro-batches of all steps."""
+        return [part for parts in self.of_steps for part in parts]
 
     def count_sizes(self, steps: int) -> tuple[float, float]:
         """Return how many different (tokens) and (rows, length) the micro-batches of `steps` steps have, about."""
@@ -128,24 +181,30 @@ def simulate_steps(lengths: RowLengths, run: RunShape, rows_per_step: int, max_l
     steps = max(1, min(steps, MOST_STEPS, max(FEWEST_STEPS, ROWS_DRAWN // rows_per_step)))
     shared = lengths.shared if run.packed else None
     limit = CPU_TOKENS if run.device == "cpu" else None
-    return _simulate(lengths.quantiles, shared, run.micro_batch, limit, min(rows_per_step, ROWS_DRAWN), max_length, steps)
+    rows = min(rows_per_step, ROWS_DRAWN)
+    return _simulate(lengths.quantiles, shared, run.micro_batch, limit, run.lanes, rows, max_length, steps)
 
 
 @lru_cache(maxsize=512)
 def _simulate(  # noqa: PLR0917
-    quantiles: tuple[int, ...], shared: int | None, max_rows: int, limit: int | None, rows: int, max_length: int, steps: int
+    quantiles: tuple[int, ...],
+    shared: int | None,
+    max_rows: int,
+    limit: int | None,
+    lanes: int,
+    rows: int,
+    max_length: int,
+    steps: int,
 ) -> StepSizes:
-    parts: list[MicroSize] = []
+    parts: list[tuple[MicroSize, ...]] = []
     drawn = _draw(quantiles, rows * steps, max_length)
     common = None if shared is None else max(0, min(shared, min(drawn) - 1))
 
-    def fits(part: list[int]) -> bool:
-        return limit is None or count_tokens(part, common) <= limit
-
     for step in range(steps):
         ordered = sorted(drawn[step * rows : (step + 1) * rows], reverse=True)
-        parts += [measure_part(part, max_length, common) for part in cut(ordered, max_rows, fits)]
-    return StepSizes(steps, tuple(parts))
+        ends = cut_evenly(ordered, max_rows, limit, common, lanes)
+        parts.append(tuple(measure_part(ordered[start:end], max_length, common) for start, end in pairwise([0, *ends])))
+    return StepSizes(tuple(parts))
 
 
 def _draw(quantiles: tuple[int, ...], rows: int, max_length: int) -> list[int]:

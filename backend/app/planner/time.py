@@ -8,6 +8,7 @@ P50 is the time that half of such runs stay below. P90 is the time that nine run
 own error and that a shared machine is not equally fast all the time: P50 times the device's `spread`.
 """
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
@@ -95,14 +96,28 @@ def find_costs(
 
 
 def estimate_step_seconds(  # noqa: PLR0917
-    cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int, steps: int = 1
+    cost: MicroCost, run: RunShape, lengths: RowLengths, rows: int, max_length: int, steps: int = 1, alone: float = 1.0
 ) -> float:
-    """Return the mean seconds of the micro-batches over `rows` random rows that are sorted and cut together."""
+    """Return the mean seconds of the micro-batches over `rows` random rows that are sorted and cut together.
+
+    `cost` is that of a micro-batch beside others, on its lane; `alone` times that is what one takes with all cores to itself.
+    """
     if rows <= 0 or not lengths.quantiles:
         return 0.0
     drawn = simulate_steps(lengths, run, rows, max_length, steps)
-    seconds = sum(cost.seconds_of(part, lengths.trained_share) for part in drawn.parts)
+    seconds = 0.0
+    for parts in drawn.of_steps:
+        each = [cost.seconds_of(part, lengths.trained_share) for part in parts]
+        seconds += each[0] * alone if len(each) == 1 else _schedule(each, run.lanes)
     return seconds / drawn.steps * max(1.0, rows / ROWS_DRAWN)
+
+
+def _schedule(seconds: Sequence[float], lanes: int) -> float:
+    """Return when the last of these is done if each, in this order, goes to the lane that is free first."""
+    ends = [0.0] * lanes
+    for each in seconds:
+        heapq.heapreplace(ends, ends[0] + each)
+    return max(ends)
 
 
 def estimate_seconds(
@@ -119,14 +134,15 @@ def estimate_seconds(
     if train_rows <= 0 or not lengths.quantiles:
         return RunTime(around, around * spread)
     step_cost, forward_cost = find_costs(shape, run, device, profiles)
+    alone = device.alone if run.lanes > 1 else 1.0
     rows_per_step = min(train_rows, run.micro_batch * accumulation)
     full_steps, rest = divmod(train_rows, rows_per_step)
     update = 4.0 * run.adapter_params / device.optimizer_bytes_per_second
-    step_seconds = estimate_step_seconds(step_cost, run, lengths, rows_per_step, max_length, full_steps * epochs)
+    step_seconds = estimate_step_seconds(step_cost, run, lengths, rows_per_step, max_length, full_steps * epochs, alone)
     epoch = full_steps * (step_seconds + update)
     if rest:
-        epoch += estimate_step_seconds(step_cost, run, lengths, rest, max_length, epochs) + update
-    evaluation = estimate_step_seconds(forward_cost, run, lengths, heldout_rows, max_length)
+        epoch += estimate_step_seconds(step_cost, run, lengths, rest, max_length, epochs, alone) + update
+    evaluation = estimate_step_seconds(forward_cost, run, lengths, heldout_rows, max_length, alone=alone)
     mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
     reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
     row = min(lengths.longest, max_length)

@@ -92,6 +92,15 @@ def add_gradient(head: LossHead, batch: MicroBatch, scale: float = 1.0) -> Tenso
     return loss.detach()
 
 
+def find_gradient(
+    head: LossHead, batch: MicroBatch, parameters: Sequence[nn.Parameter], scale: float = 1.0
+) -> tuple[float, list[Tensor]]:
+    """Return a micro-batch's summed loss in nats and `scale` times its gradient, leaving the parameters' own alone."""
+    loss = head.summed(batch)
+    gradients = torch.autograd.grad(loss if scale == 1.0 else loss * scale, parameters, materialize_grads=True)
+    return loss.item(), list(gradients)
+
+
 def finish_gradient(parameters: Sequence[nn.Parameter], weight: float, max_norm: float) -> Tensor:
     """Turn the summed gradients into means and clip them; return the norm before the clip.
 

@@ -107,7 +107,7 @@ def causal_attention(  # noqa: PLR0917  transformers' interface
     attention_mask: Tensor | None,  # noqa: ARG001  always None: see the module's docstring
     scaling: float | None = None,
     layout: Layout | None = None,
-    **_: Any,
+    **__: Any,
 ) -> tuple[Tensor, None]:
     """Attend causally, with transformers' signature. Tensors are (batch, heads, length, width); no cache, no dropout.
 

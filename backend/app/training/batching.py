@@ -14,11 +14,12 @@ import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from app.planner.micro_batches import PACKED_STEP, count_tokens, cut, pad_length, round_length, round_up
+from app.planner.micro_batches import PACKED_STEP, cut_evenly, pad_length, round_length, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +83,16 @@ def epoch_order(rows: int, seed: int, epoch: int) -> "array[int]":
     return order
 
 
-def split(rows: Sequence[Row], max_rows: int, max_tokens: int | None, *, packed: bool = False) -> list[list[Row]]:
+def split(rows: Sequence[Row], max_rows: int, max_tokens: int | None, *, packed: bool = False, lanes: int = 1) -> list[list[Row]]:
     """Cut the rows of one step into micro-batches of similar lengths, the longest first.
 
-    A micro-batch holds at most `max_rows` rows and `max_tokens` tokens including padding, but always one row.
+    A micro-batch holds at most `max_rows` rows, but always one; `lanes` of them together hold at most `max_tokens` tokens
+    including padding.
     """
-
-    def fits(part: list[Row]) -> bool:
-        lengths = [len(row.ids) for row in part]
-        return max_tokens is None or count_tokens(lengths, count_shared(part) if packed else None) <= max_tokens
-
-    return cut(sorted(rows, key=lambda row: -len(row.ids)), max_rows, fits)
+    shared = count_shared(rows) if packed else None
+    ordered = sorted(rows, key=lambda row: -len(row.ids))
+    ends = cut_evenly([len(row.ids) for row in ordered], max_rows, max_tokens, shared, lanes)
+    return [ordered[start:end] for start, end in pairwise([0, *ends])]
 
 
 def count_shared(rows: Sequence[Row]) -> int:

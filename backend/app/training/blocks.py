@@ -90,7 +90,8 @@ class FusedBlock(GradientCheckpointingLayer):  # type: ignore[misc]
         del heads
         parameters = (*self.up.parameters(), *self.down.parameters())
         x = Mlp.apply(x, self.norms[1], self.up, self.activation, self.down, *parameters)  # type: ignore[no-untyped-call]
-        return x.view(hidden_states.shape)
+        out: Tensor = x.view(hidden_states.shape)
+        return out
 
 
 def fuse_blocks(model: nn.Module) -> int:

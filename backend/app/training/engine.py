@@ -19,13 +19,14 @@ from app.contracts.hardware import DeviceKind
 from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged
 from app.datasets.render import Renderer
-from app.planner.micro_batches import CPU_TOKENS
+from app.planner.micro_batches import CPU_TOKENS, count_lanes
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
 from app.training.assembly import assemble, finish_gradient, update
 from app.training.batching import Row, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
+from app.training.lanes import Lanes
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
 from app.training.lora import WEIGHTS_NAME, load_tensors
 from app.training.memory import peak_bytes, reserved_peak_bytes, settle
@@ -60,6 +61,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     limits = Limits(
         rows=min(opt.micro_batch_size, max_micro_batch or opt.micro_batch_size),
         tokens=cpu_token_budget if device.type == "cpu" else None,
+        # Dropout draws from one generator: its numbers would go to whoever comes first.
+        lanes=count_lanes(threads) if device.type == "cpu" and not job.lora.dropout else 1,
     )
     log.info("job %s on %s, %d threads, micro-batch %d rows", job.job_id, device, threads, limits.rows)
 
@@ -93,7 +96,16 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         job_dir.append(Noted(level="info", key="continued", params={"job_id": job.continue_from}))
     stop.check()
     compute = Computer(
-        built.head, parameters, device, renderer.pad_id, opt.max_length, limits, job_dir, stop.check, LossScale.of(job.dtype)
+        built.head,
+        parameters,
+        device,
+        renderer.pad_id,
+        opt.max_length,
+        limits,
+        job_dir,
+        stop.check,
+        LossScale.of(job.dtype),
+        Lanes(limits.lanes, threads),
     )
     learned, unseen = prepare(job, compute, train_set, heldout)
     epoch_steps = steps_per_epoch(len(learned), opt.effective_batch_size)

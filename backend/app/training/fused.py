@@ -59,7 +59,13 @@ class Heads(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0917  autograd passes them by place
-        ctx: Any, y: Tensor, rows: int, counts: tuple[int, int, int], layout: Layout | None, cos: Tensor | None, sin: Tensor | None
+        ctx: Any,
+        y: Tensor,
+        rows: int,
+        counts: tuple[int, int, int],
+        layout: Layout | None,
+        cos: Tensor | None,
+        sin: Tensor | None,
     ) -> tuple[Tensor, ...]:
         """`counts`: heads of queries, heads of keys, width; `cos`, `sin` (1, T when packed, else length, width)."""
         turn = None if cos is None or sin is None else (cos, sin)
@@ -82,7 +88,7 @@ class Heads(torch.autograd.Function):
 
 def _split(y: Tensor, counts: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
     queries, keys, width = counts
-    first, second, third = y.split((queries * width, keys * width, keys * width), 1)
+    first, second, third = torch.split(y, [queries * width, keys * width, keys * width], 1)
     return first, second, third
 
 
@@ -90,7 +96,7 @@ class AddedHeads(torch.autograd.Function):
     """residual + layer(heads): (T, H) and (rows, heads, length, width) -> (T, H)."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917  autograd passes them by place
+    def forward(
         ctx: Any, residual: Tensor, heads: Tensor, layout: Layout | None, layer: Narrowing, *_parameters: Tensor
     ) -> Tensor:
         x = primitives.gather(heads.contiguous(), len(residual), layout)

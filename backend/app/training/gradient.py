@@ -17,8 +17,9 @@ from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
 from app.core.units import format_bytes
 from app.planner.micro_batches import count_tokens, cut
 from app.storage.job_dir import JobDir
-from app.training.assembly import add_gradient
+from app.training.assembly import add_gradient, find_gradient
 from app.training.batching import MicroBatch, Row, collate, count_shared, split
+from app.training.lanes import Lanes
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
 from app.training.row_file import longest_first
@@ -42,7 +43,9 @@ class Limits:
 
     rows: int
     tokens: int | None
-    """Tokens including padding; None = no limit."""
+    """Tokens including padding, of all micro-batches that are computed at the same time; None = no limit."""
+    lanes: int = 1
+    """Micro-batches at the same time, on a processor."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Computer:
     check_stop: Callable[[], None]
     scale: LossScale = field(default_factory=LossScale)
     """What gradients are multiplied by: whoever uses them divides."""
+    lanes: Lanes = field(default_factory=Lanes)
 
     def accumulate_gradient(self, rows: Sequence[Row]) -> float:
         """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats.
@@ -108,25 +112,47 @@ class Computer:
 
     def split(self, rows: Sequence[Row]) -> list[list[Row]]:
         """Return the micro-batches that the limits allow, the longest rows first."""
-        return split(rows, self.limits.rows, self.limits.tokens, packed=self.head.packs)
+        return split(rows, self.limits.rows, self.limits.tokens, packed=self.head.packs, lanes=self.limits.lanes)
 
     def _collate(self, rows: Sequence[Row]) -> MicroBatch:
         return collate(rows, self.pad_id, self.device, self.max_length, packed=self.head.packs)
 
     def _accumulate(self, rows: Sequence[Row]) -> float:
+        parts = self.split(rows)
+        if self.limits.lanes > 1 and len(parts) > 1:
+            return self._accumulate_aside(parts)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in self.split(rows):
+        for part in parts:
             self.check_stop()
             total += add_gradient(self.head, self._collate(part), self.scale.value)
         return total.item()
 
-    @torch.no_grad()
-    def _sum(self, rows: Sequence[Row]) -> float:
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for part in self.split(rows):
+    def _accumulate_aside(self, parts: Sequence[Sequence[Row]]) -> float:
+        """Add the gradients of micro-batches that are computed at the same time, in their order."""
+
+        def compute(part: Sequence[Row]) -> tuple[float, list[Tensor]]:
             self.check_stop()
-            total += self.head.summed(self._collate(part))
-        return total.item()
+            return find_gradient(self.head, self._collate(part), self.parameters, self.scale.value)
+
+        total = 0.0
+        for loss, gradients in self.lanes.run(compute, parts):
+            total += loss
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = gradient
+                else:
+                    parameter.grad.add_(gradient)
+        return total
+
+    def _sum(self, rows: Sequence[Row]) -> float:
+        def compute(part: Sequence[Row]) -> float:
+            self.check_stop()
+            with torch.no_grad():
+                return self.head.summed(self._collate(part)).item()
+
+        parts = self.split(rows)
+        side_by_side = self.limits.lanes > 1 and len(parts) > 1
+        return sum(self.lanes.run(compute, parts) if side_by_side else map(compute, parts))
 
     def _compare(self, groups: Sequence[Group], objective: Objective, *, learn: bool) -> tuple[float, list[float]]:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -158,6 +184,7 @@ class Computer:
             shared = count_shared(rows) if self.head.packs else None
             return self.limits.tokens is None or count_tokens([len(row.ids) for row in rows], shared) <= self.limits.tokens
 
+        # One micro-batch after the other: those of an objective are not computed side by side.
         by_length = sorted(range(len(groups)), key=lambda place: -max(len(row.ids) for row in groups[place]))
         return cut(by_length, most, fits)
 
@@ -199,6 +226,10 @@ class Computer:
 
     def _halve(self, count: int, together: int) -> None:
         """Halve a micro-batch of `count` groups of `together` rows. Raise OutOf*Memory when one alone was too much."""
+        if count == 1 and self.limits.lanes > 1:
+            self.limits.lanes = 1
+            self.job_dir.append(Noted(level="warning", key="lanes_closed"))
+            return
         if count == 1:
             used = format_bytes(peak_bytes(self.device))
             if self.device.type == "cuda":

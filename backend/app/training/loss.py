@@ -19,8 +19,8 @@ from app.training.batching import MicroBatch
 from app.training.precision import widen, widen_type
 from app.training.primitives import cross_entropy, takes_kernels
 
-CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
-"""Logits per chunk: 32 MB in fp32 stays near the processor's cache; 64 MB on a card, small enough for cards of 2 GB."""
+CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 24, "cuda": 1 << 24}
+"""Logits per chunk: 32 MB in 16 bits, 64 in fp32, which is small enough for cards of 2 GB too."""
 
 
 LABEL_STEP = 16
@@ -42,13 +42,20 @@ class _Nll(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: PLR0917  autograd passes them by place
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, chunk_elements: int, needs_grad: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        chunk_elements: int,
+        needs_grad: bool,
+        kind: DeviceKind,
     ) -> Tensor:
         losses = torch.empty(hidden.shape[0], dtype=widen_type(hidden.dtype), device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
         rows = count_chunk_rows(chunk_elements, weight.shape[0])
         step = LABEL_STEP if hidden.device.type == "cpu" else 1
-        kernels = takes_kernels(hidden)
+        kernels = kind == "cpu" and takes_kernels(hidden)
         most = min(rows, -(-hidden.shape[0] // step) * step)
         # One array for all chunks: the largest of a step, and taken anew each time it would cut up the heap.
         wide = torch.empty(most, weight.shape[0], dtype=hidden.dtype if kernels else losses.dtype, device=hidden.device)
@@ -81,27 +88,39 @@ class _Nll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad, ctx.grad = ctx.grad, None
-        return grad.mul_(grads[0].to(grad.dtype)[:, None]), None, None, None, None, None
+        return grad.mul_(grads[0].to(grad.dtype)[:, None]), None, None, None, None, None, None
 
 
 def nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk_elements: int = CHUNK_ELEMENTS["cpu"]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS["cpu"],
+    kind: DeviceKind = "cpu",
 ) -> Tensor:
     """Return each row's cross-entropy in nats, (rows,). hidden (rows, width), weight (vocabulary, width), targets (rows,).
 
     The backward pass may run once: the gradient is handed over, not copied.
     """
     losses: Tensor = _Nll.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad
+        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad, kind
     )
     return losses
 
 
 def summed_nll(
-    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, *, chunk_elements: int = CHUNK_ELEMENTS["cpu"]
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None = None,
+    *,
+    chunk_elements: int = CHUNK_ELEMENTS["cpu"],
+    kind: DeviceKind = "cpu",
 ) -> Tensor:
     """Return the sum of `nll`."""
-    return nll(hidden, weight, targets, bias, chunk_elements=chunk_elements).sum()
+    return nll(hidden, weight, targets, bias, chunk_elements=chunk_elements, kind=kind).sum()
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,8 @@ class LossHead:
     """False when the model does more than multiply by the head and add its bias (soft-capping, scaling): the plain path."""
     chunk_elements: int
     """Logits that exist at the same time on the chunked path."""
+    kind: DeviceKind = "cpu"
+    """The kind of device that the model is on, or that `meta` stands for."""
 
     @staticmethod
     def of(model: nn.Module, kind: DeviceKind = "cpu") -> "LossHead":
@@ -121,7 +142,7 @@ class LossHead:
         Judged by where the tensors of one forward pass over four tokens come from, not by their values: the answer is the
         same on every device, `meta` included.
         """
-        return LossHead(model, _head_is_plain(model), CHUNK_ELEMENTS[kind])
+        return LossHead(model, _head_is_plain(model), CHUNK_ELEMENTS[kind], kind)
 
     @property
     def chunk_rows(self) -> int:
@@ -148,7 +169,7 @@ class LossHead:
             head: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
             hidden = body(**arguments).last_hidden_state
             chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, batch.positions)
-            return nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements)
+            return nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements, kind=self.kind)
         logits = self.model(**arguments).logits
         chosen = logits.view(-1, logits.shape[-1]).index_select(0, batch.positions)
         return F.cross_entropy(widen(chosen), batch.targets, reduction="none")

@@ -22,7 +22,7 @@ from app.training.native.build import load_library
 from app.training.precision import widen
 
 _SUFFIXES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
-_operations = torch.library.Library("affinage", "DEF")
+_operations = torch.library.Library("affinage", "DEF")  # type: ignore[no-untyped-call]
 
 
 def takes_kernels(x: Tensor) -> bool:
@@ -45,9 +45,9 @@ def _kernel(arguments: str) -> Callable[[Callable[..., tuple[Any, ...]]], Any]:
                 function.restype = None
             function(*map(_as_c, describe(*given)))
 
-        _operations.define(f"{name}({arguments}) -> ()")
-        _operations.impl(name, run, "CPU")
-        _operations.impl(name, lambda *_: None, "Meta")
+        _operations.define(f"{name}({arguments}) -> ()")  # type: ignore[no-untyped-call]
+        _operations.impl(name, run, "CPU")  # type: ignore[no-untyped-call]
+        _operations.impl(name, lambda *_: None, "Meta")  # type: ignore[no-untyped-call]
         return getattr(torch.ops.affinage, name).default
 
     return register
@@ -68,19 +68,21 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float, out: Tensor, rstd: Tensor) 
 
 
 @_kernel("Tensor grad, Tensor x, Tensor weight, Tensor rstd, Tensor residual, Tensor(a!) out")
-def _rms_norm_backward(
+def _rms_norm_backward(  # noqa: PLR0917
     grad: Tensor, x: Tensor, weight: Tensor, rstd: Tensor, residual: Tensor, out: Tensor
 ) -> tuple[Any, ...]:
     return *x.shape, grad, grad.stride(0), x, weight, rstd, residual, out
 
 
 @_kernel("Tensor x, Tensor weight, Tensor bias, float eps, Tensor(a!) out, Tensor(b!) moments")
-def _layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, out: Tensor, moments: Tensor) -> tuple[Any, ...]:
+def _layer_norm(  # noqa: PLR0917
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, out: Tensor, moments: Tensor
+) -> tuple[Any, ...]:
     return *x.shape, x, weight, bias, eps, out, out.stride(0), moments
 
 
 @_kernel("Tensor grad, Tensor x, Tensor weight, Tensor moments, Tensor residual, Tensor(a!) out")
-def _layer_norm_backward(
+def _layer_norm_backward(  # noqa: PLR0917
     grad: Tensor, x: Tensor, weight: Tensor, moments: Tensor, residual: Tensor, out: Tensor
 ) -> tuple[Any, ...]:
     return *x.shape, grad, grad.stride(0), x, weight, moments, residual, out
@@ -163,7 +165,9 @@ def _gather_backward(grad: Tensor, used: int, places: Tensor | None, out: Tensor
     return rows, length, heads, width, grad, used, places, out
 
 
-def lay_out(y: Tensor, rows: int, heads: int, width: int, layout: Layout | None, turn: tuple[Tensor, Tensor] | None) -> Tensor:
+def lay_out(  # noqa: PLR0917
+    y: Tensor, rows: int, heads: int, width: int, layout: Layout | None, turn: tuple[Tensor, Tensor] | None
+) -> Tensor:
     """Return the heads in the first columns of y (T, at least heads * D) as (B, heads, L, D), rotated when `turn` is given.
 
     `turn` is (cos, sin), each (1, T, D) of packed tokens or (1, L, D): rotary position embedding over halves (Su et al. 2021,

@@ -74,9 +74,9 @@ def probe(
 
 
 def longest_micro_batch(compute: Computer, rows: Sequence[Row]) -> list[Row]:
-    """Return the micro-batch of the longest rows that could meet in one step."""
+    """Return the longest rows that could meet in one step, of as many micro-batches as are computed at the same time."""
     longest = next(longest_first(rows, compute.limits.rows))
-    return compute.split(longest)[0]
+    return [row for part in compute.split(longest)[: compute.limits.lanes] for row in part]
 
 
 def affordable(compute: Computer, rows: Sequence[Row]) -> list[Row]:

@@ -8,6 +8,7 @@ The layers' own weights become views of the matrix: nothing is held twice.
 """
 
 from collections.abc import Sequence
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,16 @@ class _Stacked:
                 self.rank += rank
             start += size
         self._seen: tuple[object, ...] | None = None
+        self._casting = Lock()
+        """Micro-batches that run at the same time (lanes.py) cast once."""
         self.bias: Tensor | None = None
         biases = [getattr(linear, "bias", None) for linear in self._frozen]
         if any(bias is not None for bias in biases):
-            rows = [weight.new_zeros(len(weight)) if bias is None else bias.detach() for weight, bias in zip(weights, biases, strict=True)]
-            self.bias = torch.cat(rows)  # type: ignore[arg-type]
+            rows = [
+                weight.new_zeros(len(weight)) if bias is None else bias.detach()
+                for weight, bias in zip(weights, biases, strict=True)
+            ]
+            self.bias = torch.cat(rows)
 
     def parameters(self) -> list[Tensor]:
         """Return A and B of each adapter."""
@@ -74,12 +80,13 @@ class _Stacked:
         The fused AdamW of torch 2.13 changes parameters without counting up their version: its steps are counted apart.
         """
         state = (count_changes(), *((id(parameter), parameter._version) for parameter in self.parameters()))
-        if state == self._seen:
-            return
-        self._seen = state
-        for layer, (rows, columns) in zip(self.adapters, self.blocks, strict=True):
-            a[columns].copy_(layer.lora_A)
-            torch.mul(layer.lora_B, layer.scale, out=b[rows, columns])
+        with self._casting:
+            if state == self._seen:
+                return
+            for layer, (rows, columns) in zip(self.adapters, self.blocks, strict=True):
+                a[columns].copy_(layer.lora_A)
+                torch.mul(layer.lora_B, layer.scale, out=b[rows, columns])
+            self._seen = state
 
 
 class Widening(_Stacked):
@@ -157,5 +164,5 @@ class Narrowing(_Stacked):
 
 def weight_of(linear: nn.Module) -> Tensor:
     """Return a layer's weight as (outputs, inputs): GPT-2 stores it the other way round."""
-    weight: Tensor = linear.weight.detach()  # type: ignore[operator, assignment]
+    weight: Tensor = linear.weight.detach()  # type: ignore[operator]
     return weight.t() if isinstance(linear, Conv1D) else weight

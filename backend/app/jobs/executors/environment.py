@@ -10,6 +10,7 @@ _TUNABLES = {
     "mmap_threshold": _NEVER,
     "trim_threshold": _NEVER,
     "tcache_count": 0,
+    "arena_max": 1,
 }
 """glibc (https://sourceware.org/glibc/manual, "Memory Allocation Tunables"). Measured on two cores, kernel 6.18:
 - hugetlb: the kernel is asked for huge pages. Memory is first touched at 5.7 instead of 2.0 GB/s; training on a processor
@@ -17,7 +18,9 @@ _TUNABLES = {
 - mmap_threshold, trim_threshold: large blocks come from the heap and the heap is not given back between micro-batches:
   each page is taken once, and one best-fit heap is a thing that a planner can replay (planner/trace/heap.py).
 - tcache_count: freed small blocks are joined with their neighbours at once. Kept apart, they cut the room between
-  micro-batches into pieces that the next tensors do not fit (76-million Llama, 48 rows: peak 1,267 -> 1,110 MiB)."""
+  micro-batches into pieces that the next tensors do not fit (76-million Llama, 48 rows: peak 1,267 -> 1,110 MiB).
+- arena_max: the threads of a step share one heap instead of having one each (embedded model, 8 rows a step on two threads:
+  peak 1.9 to 2.3 -> 1.7 GB, and hardly different from run to run)."""
 
 CARD_ALLOCATOR = "expandable_segments:True"
 """PyTorch's allocator on a card grows a segment instead of taking another one, so that rows of mixed lengths leave no

@@ -17,6 +17,7 @@ from app.storage.job_dir import JobDir
 from app.training.calibration.pieces import Piece
 from app.training.calibration.variants import MODELS, VARIANTS, Size, Variant, make_config
 from app.training.gradient import Computer, Limits
+from app.training.lanes import Lanes
 
 RANK = 16
 
@@ -47,6 +48,8 @@ class Bench:
     work: MeasuredWork
     forward: Piece | None
     forward_work: MeasuredWork | None
+    alone: Piece | None
+    """The micro-batch with all threads to itself, where the engine computes several at the same time."""
 
     def describe(self, seconds: float, forward_seconds: float | None) -> MeasuredStep:
         """Return what is remembered of it, given its times."""
@@ -66,7 +69,9 @@ class Bench:
         )
 
 
-def build_benches(size: Size, kind: DeviceKind, device: torch.device, dtypes: list[Dtype], job_dir: JobDir) -> list[Bench]:
+def build_benches(  # noqa: PLR0917
+    size: Size, kind: DeviceKind, device: torch.device, dtypes: list[Dtype], job_dir: JobDir, lanes: Lanes
+) -> list[Bench]:
     """Build every model once per precision, and count the work of each variant: its first, untimed pass."""
     built: dict[tuple[str, Dtype, bool], Model] = {}
     benches = []
@@ -76,13 +81,19 @@ def build_benches(size: Size, kind: DeviceKind, device: torch.device, dtypes: li
                 continue
             key = (variant.model, dtype, variant.checkpointing)
             if key not in built:
-                built[key] = _build(MODELS[size][variant.model], kind, device, dtype, variant.checkpointing, job_dir)
+                built[key] = _build(MODELS[size][variant.model], kind, device, dtype, variant.checkpointing, job_dir, lanes)
             benches.append(_prepare(variant, dtype, built[key]))
     return benches
 
 
 def _build(  # noqa: PLR0917
-    sizes: tuple[int, ...], kind: DeviceKind, device: torch.device, dtype: Dtype, checkpointing: bool, job_dir: JobDir
+    sizes: tuple[int, ...],
+    kind: DeviceKind,
+    device: torch.device,
+    dtype: Dtype,
+    checkpointing: bool,
+    job_dir: JobDir,
+    lanes: Lanes,
 ) -> Model:
     from transformers.initialization import no_init_weights
 
@@ -96,8 +107,8 @@ def _build(  # noqa: PLR0917
     targets = list(find_linears(shape_from_config(written)))
     lora = Lora(rank=RANK, alpha=RANK, dropout=0.0, target_modules=targets, fan_in_fan_out=config.model_type == "gpt2")
     made = assemble(model, lora, kind=kind)
-    limits = Limits(rows=1 << 20, tokens=None)
-    computer = Computer(made.head, made.parameters, device, 0, 4096, limits, job_dir, lambda: None)
+    limits = Limits(rows=1 << 20, tokens=None, lanes=lanes.count)
+    computer = Computer(made.head, made.parameters, device, 0, 4096, limits, job_dir, lambda: None, lanes=lanes)
     return Model(computer, made.optimizer, written, targets)
 
 
@@ -109,34 +120,56 @@ def _fill(model: torch.nn.Module) -> None:
 
 
 def _prepare(variant: Variant, dtype: Dtype, model: Model) -> Bench:
-    rows = _make_rows(variant, model.config["vocab_size"])
+    limits, lanes = model.computer.limits, model.computer.lanes.count
+    rows = _make_rows(variant, model.config["vocab_size"], lanes)
+    one = rows[: variant.batch]
     name = f"{dtype} {variant.model} {variant.batch}x{variant.length}{' recomputed' if variant.checkpointing else ''}"
     group = f"step {dtype}"
-    step = Piece(
-        f"step {name}",
-        group,
-        lambda: model.computer.accumulate_gradient(rows),
-        repeated=True,
-        tidy=model.drop_gradients,
-    )
+
+    def step_alone() -> None:
+        limits.lanes = 1
+        try:
+            model.computer.accumulate_gradient(one)
+        finally:
+            limits.lanes = lanes
+
+    def step_beside_others() -> None:
+        model.computer.accumulate_gradient(rows)
+
+    def forward_beside_others() -> None:
+        model.computer.summed_loss(rows)
+
+    def forward_alone() -> None:
+        limits.lanes = 1
+        try:
+            model.computer.summed_loss(one)
+        finally:
+            limits.lanes = lanes
+
+    step = Piece(f"step {name}", group, step_beside_others, repeated=True, tidy=model.drop_gradients)
     with _counted() as counted:
-        step.run()
+        step_alone()
     work = counted()
+    step.run()
     model.drop_gradients()
+    alone = None
+    if variant.alone and lanes > 1:
+        alone = Piece(f"alone {name}", group, step_alone, repeated=True, tidy=model.drop_gradients)
     if not variant.forward:
-        return Bench(variant, dtype, model, step, work, None, None)
-    forward = Piece(f"forward {name}", group, lambda: model.computer.summed_loss(rows), repeated=True)
+        return Bench(variant, dtype, model, step, work, None, None, alone)
+    forward = Piece(f"forward {name}", group, forward_beside_others, repeated=True)
     with _counted() as counted:
-        forward.run()
-    return Bench(variant, dtype, model, step, work, forward, counted())
+        forward_alone()
+    forward.run()
+    return Bench(variant, dtype, model, step, work, forward, counted(), alone)
 
 
-def _make_rows(variant: Variant, vocab: int) -> Any:
+def _make_rows(variant: Variant, vocab: int, micro_batches: int) -> Any:
     from app.training.batching import Row
 
     draw = random.Random(0)  # noqa: S311  not a secret
     first = max(1, round(variant.length * (1 - variant.trained_share)))
-    ids = [[draw.randrange(vocab) for _ in range(variant.length)] for _ in range(variant.batch)]
+    ids = [[draw.randrange(vocab) for _ in range(variant.length)] for _ in range(variant.batch * micro_batches)]
     return [Row(row, list(range(first, variant.length))) for row in ids]
 
 

@@ -14,6 +14,7 @@ from app.core.errors import NotFound
 from app.hardware.probe import probe
 from app.planner.calibrated import complete
 from app.planner.gpus import rate_device
+from app.planner.micro_batches import count_lanes
 from app.storage.job_dir import utc_now
 from app.training.calibration.estimate import choose_series, measure_noise
 from app.training.calibration.variants import LARGE_BYTES, Size
@@ -39,10 +40,12 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
     from app.training.calibration.raw import SMALL_OPERATIONS
     from app.training.calibration.rounds import take_series
     from app.training.calibration.workload import find_rate, prepare_workload, read_times
+    from app.training.lanes import Lanes
     from app.training.loading import find_device, use_physical_cores
 
     start_seconds = _count_seconds()
     threads = use_physical_cores()
+    lanes = Lanes(count_lanes(threads) if device.kind == "cpu" else 1, threads)
     torch.manual_seed(0)
     place = find_device(device_id)
     context = measure_context(place)
@@ -50,7 +53,7 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
     half = choose_half(device)
     dtypes: list[Dtype] = [half, "float32"] if half else ["float32"]
     with tempfile.TemporaryDirectory(prefix="affinage-calibration-") as folder:
-        work = prepare_workload(Path(folder), size, device.kind, place, dtypes)
+        work = prepare_workload(Path(folder), size, device.kind, place, dtypes, lanes)
         log.info("prepared after %.1f s", _count_seconds())
         pieces = work.list_pieces()
         begun = time.perf_counter()
@@ -72,6 +75,8 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
         driver_version=probe(Path.cwd()).driver_version if device.kind == "cuda" else None,
         torch_version=find_torch_version(),
         threads=threads,
+        lanes=lanes.count,
+        alone=work.measure_alone(read),
         measured_at=utc_now(),
         seconds=_count_seconds(),
         half_gflops=find_rate(products, half) if half else None,

@@ -24,6 +24,8 @@ class Variant:
     """Whether it is also timed in 32 bits where the device is quicker in 16."""
     forward: bool = False
     """Whether the pass without gradients is timed as well."""
+    alone: bool = False
+    """Whether a processor's micro-batch is also timed with all threads to itself."""
 
 
 # Llama: hidden, intermediate, heads, kv heads, head size; GPT-2: hidden, heads. Then layers and vocabulary.
@@ -49,7 +51,7 @@ VARIANTS: dict[Size, tuple[Variant, ...]] = {
         Variant("older", 1, 384, full=False),
         Variant("small", 1, 64, full=False),
         Variant("small", 4, 64, forward=True),
-        Variant("small", 1, 512),
+        Variant("small", 1, 512, alone=True),
         Variant("small", 1, 640),
         Variant("small", 2, 96, checkpointing=True, full=False),
         Variant("wide", 1, 64, full=False),

@@ -17,6 +17,7 @@ from app.training.calibration.estimate import Series, Timing, estimate_seconds, 
 from app.training.calibration.files import LARGE_MODEL, SMALL_MODEL, make_loading, make_saving
 from app.training.calibration.pieces import Piece, warm_up
 from app.training.calibration.variants import Size
+from app.training.lanes import Lanes
 
 Read = Callable[[Piece], float]
 """How a piece's times become one figure."""
@@ -45,7 +46,8 @@ class Workload:
         """Return every piece but the reference."""
         forwards = [bench.forward for bench in self.benches if bench.forward is not None]
         around = [self.copy, self.launch, self.load_small, self.load_large, self.save, self.update]
-        return [*self.products.values(), *around, *(bench.step for bench in self.benches), *forwards]
+        alone = [bench.alone for bench in self.benches if bench.alone is not None]
+        return [*self.products.values(), *around, *(bench.step for bench in self.benches), *forwards, *alone]
 
     def rate_products(self, read: Read) -> list[ProductRate]:
         """Return the speed of each product."""
@@ -60,6 +62,11 @@ class Workload:
             for (dtype, rows, inputs, outputs), piece in self.products.items()
         ]
 
+    def measure_alone(self, read: Read) -> float:
+        """Return a micro-batch's seconds with all threads to itself over those beside others; 1.0 where there are none."""
+        ratios = [read(bench.alone) / read(bench.step) for bench in self.benches if bench.alone is not None]
+        return statistics.geometric_mean(ratios) if ratios else 1.0
+
     def measure_bandwidth(self, read: Read) -> float:
         """Return the memory traffic of the copy, read plus written, in 1e9 bytes per second."""
         return 2e-9 * raw.COPY_BYTES[self.kind] / read(self.copy)
@@ -70,12 +77,14 @@ def find_rate(products: list[ProductRate], dtype: Dtype) -> float:
     return statistics.median(rate.gflops for rate in products if rate.dtype == dtype)
 
 
-def prepare_workload(folder: Path, size: Size, kind: DeviceKind, device: torch.device, dtypes: list[Dtype]) -> Workload:
+def prepare_workload(  # noqa: PLR0917
+    folder: Path, size: Size, kind: DeviceKind, device: torch.device, dtypes: list[Dtype], lanes: Lanes
+) -> Workload:
     """Build and warm everything up; model folders are written below `folder`. The first of `dtypes` is the usual one."""
     products = {
         (dtype, *sizes): raw.make_product(device, dtype, *sizes) for dtype in dtypes for sizes in raw.PRODUCT_SIZES[kind]
     }  # fmt: skip
-    benches = build_benches(size, kind, device, dtypes, JobDir(folder / "job"))
+    benches = build_benches(size, kind, device, dtypes, JobDir(folder / "job"), lanes)
     load_small, _ = make_loading(folder, size, SMALL_MODEL, device, dtypes[0])
     load_large, large_bytes = make_loading(folder, size, LARGE_MODEL, device, dtypes[0])
     save = make_saving(folder, device, dtypes[0])
