@@ -34,7 +34,7 @@ check: setup  ## Lint, types, layers, generated files
 	@echo "  Everything checked."
 
 test: page  ## Run every test: Python, page, and the whole flow in Chromium
-	@cd backend && ../$(RUN) -m pytest -n 2 --dist loadfile
+	@folder=$$($(RUN) scripts/postgres.py) && cd backend && AFFINAGE_TEST_POSTGRES="$$folder" ../$(RUN) -m pytest -n 2 --dist loadfile
 	@$(NPM) run test --silent
 	@browser=$$($(RUN) scripts/browser.py) && CHROMIUM_PATH="$$browser" $(NPM) run e2e --silent
 	@echo "  Every test passed: Python, page, and the whole flow in Chromium."
