@@ -97,7 +97,7 @@ def serve(settings: Settings) -> None:
     """
     check_address(settings)
     lock = ServerLock(settings.data_dir)
-    if lock.held():
+    if not settings.shares_database and lock.held():
         raise AlreadyServed(settings.data_dir, lock.owner() or {})
     try:
         listener = socket.create_server(

@@ -104,8 +104,16 @@ class Noted(Event):
     params: dict[str, Any] = {}
 
 
+class PriorityChanged(Event):
+    """The job was moved in the queue."""
+
+    kind: Literal["priority_changed"] = "priority_changed"
+    priority: int
+    """Higher starts earlier; 0 when nobody chose."""
+
+
 JobEvent = Annotated[
-    StatusChanged | JobFailed | PhaseStarted | DownloadProgressed | StepLogged | EvalLogged | CheckpointSaved | Noted,
+    StatusChanged | JobFailed | PhaseStarted | DownloadProgressed | StepLogged | EvalLogged | CheckpointSaved | Noted | PriorityChanged,
     Field(discriminator="kind"),
 ]
 job_event: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
 
     @property
+    def shares_database(self) -> bool:
+        """Whether several servers may use the database, and this data folder, at once: with PostgreSQL."""
+        return not self.resolved_database_url.startswith("sqlite")
+
+    @property
     def resolved_database_url(self) -> str:
         """`database_url`, or the SQLite file inside the data folder."""
         return self.database_url or f"sqlite:///{self.data_dir / 'affinage.db'}"

@@ -14,6 +14,7 @@ from app.contracts.events import (
     JobEvent,
     JobFailed,
     PhaseStarted,
+    PriorityChanged,
     StatusChanged,
     StepLogged,
     job_event,
@@ -82,6 +83,8 @@ def apply(row: JobRow, event: JobEvent) -> None:
             row.heldout_loss = event.loss
             if event.step == 0:
                 row.heldout_loss_before = event.loss
+        case PriorityChanged():
+            row.priority = event.priority
         case _:
             pass
 

@@ -27,7 +27,7 @@ def import_upload(
     target = studio.dataset_dir(f"ds-{uuid.uuid4().hex[:12]}")
     info = import_file(source, filename=filename, name=name, target=target, mapping=mapping)
     with studio.database.writing() as session:
-        Datasets(session).put(info)
+        Datasets(session).put(info, studio.folder_id)
     return info
 
 
@@ -73,7 +73,7 @@ def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInf
     """Read the rows again with another mapping. Raise NotFound, DatasetInvalid."""
     info = remap(get_dir(studio, dataset_id), mapping)
     with studio.database.writing() as session:
-        Datasets(session).put(info)
+        Datasets(session).put(info, studio.folder_id)
     return info
 
 

@@ -22,9 +22,9 @@ from app.core.errors import Conflict, NotFound
 from app.jobs.broker import read_after
 from app.jobs.ingest import ingest
 from app.jobs.supervisor import NEW_PREFIX
-from app.services.studio import RequestKey, Studio
+from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
-from app.storage.job_dir import JobDir, utc_now
+from app.storage.job_dir import JobDir, RequestKey, fsync_folder, utc_now, write_atomically
 from app.storage.repositories import Events, Jobs
 from app.storage.tables import IdempotencyKeyRow, JobRow
 
@@ -43,7 +43,7 @@ def find_or_reserve(studio: Studio, key: str | None, request: str) -> Reservatio
     """Look an Idempotency-Key up. Raise Conflict when it came with another request before."""
     if key is None:
         return Reservation(studio)
-    wanted = RequestKey(key, hashlib.sha256(request.encode()).hexdigest())
+    wanted = RequestKey(key=key, request_hash=hashlib.sha256(request.encode()).hexdigest())
     with studio.database.reading() as session:
         found = _find_by_key(session, wanted)
     return Reservation(studio.for_request(wanted), found)
@@ -62,7 +62,8 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path |
     """Make the job's folder with its own links to the rows (and to the adapter that it starts with), put the job in the queue
     and return its row.
 
-    The folder appears under its name only when the row is about to be committed, so that a crash leaves both or none.
+    The folder is complete and on the disk before the row is committed: a crash in between leaves a folder without a row,
+    which the next server lists (jobs/indexing.py), never a row without a folder.
     With an Idempotency-Key that another request has used meanwhile, return the job of that request.
     """
     target = studio.job_dir(job.job_id)
@@ -74,9 +75,13 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path |
             os.link(dataset.heldout_file, aside.heldout_file)
         if start is not None:
             shutil.copytree(start, aside.start_adapter, copy_function=os.link)
+        if studio.request_key is not None:
+            write_atomically(aside.request_file, studio.request_key.model_dump_json())
         aside.append(StatusChanged(status=JobStatus.QUEUED))
+        for folder in (aside.path / "data", aside.path):
+            fsync_folder(folder)
         with studio.database.writing() as session:
-            row = Jobs(session).add(job)
+            row = Jobs(session).add(job, studio.folder_id)
             ingest(session, row, aside)
             if studio.request_key is not None:
                 session.add(
@@ -89,6 +94,7 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path |
                 )
             session.flush()
             aside.path.rename(target.path)
+            fsync_folder(target.path.parent)
     except IntegrityError:
         with studio.database.reading() as session:
             found = _find_by_key(session, studio.request_key) if studio.request_key else None
