@@ -3,6 +3,7 @@
     AffinageError (internal, 500)
     |-- NotFound (404)            |-- Conflict (409)          |-- Invalid (422)
     |-- Unsupported (415)         |-- TooLarge (413)          |-- Forbidden (403)
+    |-- Unauthorized (401)
     |-- DatasetInvalid (422)      |-- DatasetChanged (409)
     |-- ModelUnavailable (409)    |-- HubUnreachable (503)
     |-- OutOfDeviceMemory / OutOfHostMemory (507)             |-- DiskFull (507)
@@ -70,6 +71,10 @@ class TooLarge(AffinageError):
 
 class Forbidden(AffinageError):
     status_code, code = 403, "forbidden"
+
+
+class Unauthorized(AffinageError):
+    status_code, code = 401, "unauthorized"
 
 
 class DatasetInvalid(AffinageError):

@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     """Port to listen on."""
     published_on_loopback: bool = False
     """True only in compose.yaml: the container listens on all addresses, but the host publishes it on 127.0.0.1."""
+    require_token: bool = False
+    """Ask for a token or a signed-in browser on loopback too; everywhere else they are always asked for."""
+    allowed_hosts: str = ""
+    """Names under which a proxy or other machines reach this server, separated by commas; setting any asks for credentials."""
     database_url: str = ""
     """SQLAlchemy URL; empty means SQLite inside `data_dir`."""
     max_upload_bytes: int = Field(default=4 << 30, ge=1)
