@@ -16,9 +16,10 @@ def read_folder_id(data_dir: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
-        aside = path.with_name(f".folder-id.{os.getpid()}.tmp")
+        name = uuid.uuid4().hex
+        aside = path.with_name(f".folder-id.{name}.tmp")
         with aside.open("w", encoding="ascii") as file:
-            file.write(uuid.uuid4().hex)
+            file.write(name)
             file.flush()
             os.fsync(file.fileno())
         try:

@@ -71,13 +71,14 @@ class LiveServer:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def live(tmp_path_factory: pytest.TempPathFactory, database_kind: str) -> Iterator[LiveServer]:
     server = LiveServer(tmp_path_factory.mktemp("live") / "data")
     server.start()
     yield server
     server.close()
 
 
+@pytest.mark.both_databases
 def test_the_server_is_killed_while_training_and_the_next_one_goes_on_where_it_stopped(tmp_path: Path, tiny_model: Path) -> None:
     server = LiveServer(tmp_path / "data", model_roots=str(tiny_model.parent))
     server.start()

@@ -14,6 +14,9 @@ from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import Bench
 
 
+pytestmark = pytest.mark.both_databases
+
+
 def add(bench: Bench, status: JobStatus) -> None:
     bench.folder("a").append(StatusChanged(status=status))
     with bench.database.writing() as session:

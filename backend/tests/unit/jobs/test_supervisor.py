@@ -17,6 +17,8 @@ from app.jobs import autopsy
 from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import RUNNING, SCRIPTED, Bench, make_job
 
+pytestmark = pytest.mark.both_databases
+
 
 def test_a_job_runs_from_the_queue_to_success_and_its_events_are_taken_in_once(bench: Bench) -> None:
     bench.queue("a", [RUNNING, {"step": 1}, {"step": 2}, {"status": "succeeded"}])
