@@ -13,7 +13,6 @@ from app.jobs.ingest import ingest
 from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import Bench
 
-
 pytestmark = pytest.mark.both_databases
 
 

@@ -188,7 +188,7 @@ def test_a_trainer_that_lives_cannot_be_joined_by_a_second_one(bench: Bench) -> 
     job_dir = bench.queue("a", [RUNNING, {"until_cancel": True}])
     executor = LocalExecutor(scripted_command)
     executor.submit(job_dir, None)
-    bench.wait(lambda: (job_dir.path / "attempt-1").exists())
+    bench.wait((job_dir.path / "attempt-1").exists)
     job_dir.process_file.unlink()  # as seen from another machine: nothing is known but the lock
     other = LocalExecutor(lambda folder, rows: ["no", "such", "command"])
     assert type(other.poll(job_dir)).__name__ == "Running" and other.reattach(job_dir)
