@@ -8,6 +8,8 @@ from app.contracts.plan import Notice
 
 ExportFormat = Literal["adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")
+GGUF_SHAPES = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "phi"})
+"""transformers' `model_type` of the models that can be written as GGUF (export/architectures.py)."""
 ExportStatus = Literal["queued", "running", "succeeded", "failed"]
 ExportPhase = Literal["writing", "reference", "loading_back", "llama_cpp", "finishing"]
 

@@ -6,11 +6,13 @@ says why), 5 another process makes the same export.
 
 import argparse
 import errno
+import fcntl
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.contracts.export import EXPORT_FORMATS, Certificate, ExportFormat, ExportPhase, ExportState
@@ -37,10 +39,19 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o077)
     exports = ExportDir(arguments.job_folder, rehearsal=arguments.rehearsal)
     try:
-        with exports.making(arguments.format):
+        with exports.making(arguments.format), _one_after_another(arguments.job_folder.parents[1]):
             return _make(JobDir(arguments.job_folder), exports, arguments.format, rehearsal=arguments.rehearsal)
     except ExportBusy:
         return BUSY
+
+
+@contextmanager
+def _one_after_another(data_dir: Path) -> Iterator[None]:
+    """Wait until no other export of this data folder is made: each needs the memory of two models."""
+    (data_dir / "run").mkdir(mode=0o700, exist_ok=True)
+    with (data_dir / "run" / "exports.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _make(job_dir: JobDir, exports: ExportDir, export_format: ExportFormat, *, rehearsal: bool) -> int:
