@@ -274,6 +274,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Checkpoints
+         * @description List what can be resumed from, newest first.
+         */
+        get: operations["list_checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/events": {
         parameters: {
             query?: never;
@@ -286,6 +306,74 @@ export interface paths {
          * @description Send what was missed, then follow the job until it ends. `id:` is the event's seq.
          */
         get: operations["stream_job_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Exports
+         * @description List the exports of a job, and every format with whether this model can become it.
+         */
+        get: operations["list_exports"];
+        put?: never;
+        /**
+         * Start Export
+         * @description Make an export in the background. It is loaded back and compared with the trained model before it counts.
+         */
+        post: operations["start_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports/{export_format}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Export
+         * @description Read one export with its certificate and its files.
+         */
+        get: operations["get_export"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Export
+         * @description Delete an export and its files; the job and its adapter stay.
+         */
+        delete: operations["delete_export"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports/{export_format}/files/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Export File
+         * @description Fetch one file of a finished export.
+         */
+        get: operations["get_export_file"];
         put?: never;
         post?: never;
         delete?: never;
@@ -334,6 +422,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause Job
+         * @description Stop a job at a checkpoint. Repeating it changes nothing; a job that waits or has ended is a conflict.
+         */
+        post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/report": {
         parameters: {
             query?: never;
@@ -348,6 +456,26 @@ export interface paths {
         get: operations["get_report"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Job
+         * @description Put a paused job back into the queue. A failed or cancelled one is continued by a new job with `resume_from`.
+         */
+        post: operations["resume_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -615,12 +743,72 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * AccessTokenList
+         * @description Newest first.
+         */
+        AccessTokenList: {
+            /** Tokens */
+            tokens: components["schemas"]["AccessTokenRead"][];
+        };
+        /**
+         * AccessTokenRead
+         * @description A token, or a browser that signed in.
+         */
+        AccessTokenRead: {
+            /** Created At */
+            created_at: string;
+            /** Current */
+            current: boolean;
+            /** Expires At */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "token" | "session";
+            /** Name */
+            name: string;
+        };
+        /**
          * AddModelRequest
          * @description Body of POST /api/models.
          */
         AddModelRequest: {
             /** Model */
             model: string;
+        };
+        /**
+         * AgreementRead
+         * @description How one engine's answers compare, and whether that is enough.
+         */
+        AgreementRead: {
+            /** Arithmetic */
+            arithmetic: string;
+            /**
+             * Engine
+             * @enum {string}
+             */
+            engine: "transformers" | "llama.cpp";
+            /** Kl */
+            kl: number;
+            /** Least Top1 */
+            least_top1: number;
+            /** Loss */
+            loss: number | null;
+            /** Most Kl */
+            most_kl: number;
+            /** Positions */
+            positions: number;
+            /** Tokens Per Second */
+            tokens_per_second: number | null;
+            /** Top1 */
+            top1: number;
+            /** Version */
+            version: string;
+            /** Within Bounds */
+            within_bounds: boolean;
         };
         /**
          * AlternativeRead
@@ -712,6 +900,33 @@ export interface components {
             unrest: number;
         };
         /**
+         * CertificateRead
+         * @description The parity certificate, with sentences in the reader's language.
+         */
+        CertificateRead: {
+            /** Agreements */
+            agreements: components["schemas"]["AgreementRead"][];
+            /** Notices */
+            notices: components["schemas"]["NoticeRead"][];
+            /** Passed */
+            passed: boolean;
+            prompts: components["schemas"]["PromptCheck"] | null;
+            /** Reference */
+            reference: string;
+            /** Reference Loss */
+            reference_loss: number;
+            /** Rehearsal */
+            rehearsal: boolean;
+            /** Row Source */
+            row_source: string;
+            /** Rows */
+            rows: number;
+            /** Seconds */
+            seconds: number;
+            /** Size Bytes */
+            size_bytes: number;
+        };
+        /**
          * ChatDeltaRead
          * @description The `data:` of POST /api/jobs/{id}/chat: a piece of an answer, its end, or its failure.
          */
@@ -790,6 +1005,32 @@ export interface components {
             top_p?: number;
         };
         /**
+         * CheckpointList
+         * @description Newest first.
+         */
+        CheckpointList: {
+            /** Checkpoints */
+            checkpoints: components["schemas"]["CheckpointRead"][];
+        };
+        /**
+         * CheckpointRead
+         * @description One checkpoint of a job.
+         */
+        CheckpointRead: {
+            /** Best */
+            best: boolean;
+            /** Kept For */
+            kept_for: string[];
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Step */
+            step: number;
+            /** Whole */
+            whole: boolean;
+        };
+        /**
          * CheckpointSaved
          * @description A complete checkpoint exists.
          */
@@ -847,6 +1088,12 @@ export interface components {
         DatasetRead: {
             /** Columns */
             columns: string[];
+            /** Confidence */
+            confidence: number;
+            /** Confirmed */
+            confirmed: boolean;
+            /** Container */
+            container: ("gzip" | "bzip2" | "xz" | "zip") | null;
             /** Content Hash */
             content_hash: string;
             /** Created At */
@@ -863,7 +1110,7 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "csv" | "json" | "jsonl";
+            format: "csv" | "json" | "jsonl" | "text" | "xlsx" | "xls" | "ods" | "parquet" | "arrow";
             mapping: components["schemas"]["Mapping"];
             /** Name */
             name: string;
@@ -873,6 +1120,8 @@ export interface components {
             problem_count: number;
             /** Problems */
             problems: components["schemas"]["ProblemRead"][];
+            /** Remarks */
+            remarks: components["schemas"]["ProblemRead"][];
             /** Rows */
             rows: number;
             /** Rows In File */
@@ -881,7 +1130,7 @@ export interface components {
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification" | "instances";
             /** Skipped Rows */
             skipped_rows: number;
             /** Source Bytes */
@@ -1048,6 +1297,56 @@ export interface components {
              * @constant
              */
             v?: 1;
+        };
+        /**
+         * ExportFileRead
+         * @description One file, to be had below `/files/`.
+         */
+        ExportFileRead: {
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+        };
+        /**
+         * ExportList
+         * @description What was exported and what can be.
+         */
+        ExportList: {
+            /** Exports */
+            exports: components["schemas"]["ExportRead"][];
+            /** Offers */
+            offers: components["schemas"]["OfferRead"][];
+        };
+        /**
+         * ExportRead
+         * @description One export of a job.
+         */
+        ExportRead: {
+            certificate: components["schemas"]["CertificateRead"] | null;
+            /** Created At */
+            created_at: string;
+            error: components["schemas"]["ErrorContent"] | null;
+            /** Files */
+            files: components["schemas"]["ExportFileRead"][];
+            /** Finished At */
+            finished_at: string | null;
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            /** Path */
+            path: string;
+            /** Phase */
+            phase: ("writing" | "reference" | "loading_back" | "llama_cpp" | "finishing") | null;
+            /** Pushed To */
+            pushed_to: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed";
         };
         /**
          * HardwareRead
@@ -1259,6 +1558,8 @@ export interface components {
             history?: string | null;
             /** Input */
             input?: string | null;
+            /** Instances */
+            instances?: string | null;
             /** Instruction */
             instruction?: string | null;
             /** Label */
@@ -1273,7 +1574,9 @@ export interface components {
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification" | "instances";
+            /** Split */
+            split?: string | null;
             /** System */
             system?: string | null;
             /** Text */
@@ -1453,6 +1756,20 @@ export interface components {
             hint: string;
             /** Message */
             message: string;
+        };
+        /**
+         * OfferRead
+         * @description A format that can be asked for, or why not.
+         */
+        OfferRead: {
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            /** Possible */
+            possible: boolean;
+            reason: components["schemas"]["NoticeRead"] | null;
         };
         /**
          * PhaseStarted
@@ -1649,6 +1966,16 @@ export interface components {
             total_steps: number;
         };
         /**
+         * PromptCheck
+         * @description Whether the exported tokenizer and template make the ids that training saw.
+         */
+        PromptCheck: {
+            /** Compared */
+            compared: number;
+            /** Equal */
+            equal: number;
+        };
+        /**
          * RecommendationRead
          * @description Every model, the best first, and what they were judged by.
          */
@@ -1828,6 +2155,16 @@ export interface components {
             value: unknown;
         };
         /**
+         * ResumeFrom
+         * @description Where a new job goes on.
+         */
+        ResumeFrom: {
+            /** Checkpoint */
+            checkpoint?: string | null;
+            /** Job Id */
+            job_id: string;
+        };
+        /**
          * RowPage
          * @description A page of rows.
          */
@@ -1918,6 +2255,17 @@ export interface components {
             train: number;
         };
         /**
+         * StartExportRequest
+         * @description Body of POST /api/jobs/{id}/exports.
+         */
+        StartExportRequest: {
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+        };
+        /**
          * StartFinetuningRequest
          * @description Body of POST /api/start-finetuning and POST /api/plans; absent or null = automatic.
          */
@@ -1932,6 +2280,21 @@ export interface components {
              * @description DPO and KTO: how strongly the model is held near its start; lower lets it move further; automatic = 0.1.
              */
             beta?: number | null;
+            /**
+             * Checkpoint Every Seconds
+             * @description Seconds between checkpoints; automatic = 300.
+             */
+            checkpoint_every_seconds?: number | null;
+            /**
+             * Checkpoint Every Steps
+             * @description Optimizer steps between checkpoints; automatic = by time alone.
+             */
+            checkpoint_every_steps?: number | null;
+            /**
+             * Checkpoints Kept
+             * @description Older ones are removed, except the best, a paused-at and an exported one; automatic = 2.
+             */
+            checkpoints_kept?: number | null;
             /**
              * Continue From
              * @description A job that has succeeded with the same model: its adapter is trained further; automatic = a new adapter.
@@ -2030,6 +2393,8 @@ export interface components {
              * @description `nf4` holds the frozen weights in 4 bits (needs the `qlora` extra).
              */
             quantization?: ("none" | "nf4") | null;
+            /** @description A failed or cancelled job, and one of its checkpoints: a new job goes on from there with the same values. */
+            resume_from?: components["schemas"]["ResumeFrom"] | null;
             /**
              * Seed
              * @description Seed of initialisation, order and dropout; automatic = 42.
@@ -2181,12 +2546,16 @@ export interface components {
             token: string;
         };
         /**
-         * TokenList
-         * @description Newest first.
+         * TokenRead
+         * @description One token of a row.
          */
-        TokenList: {
-            /** Tokens */
-            tokens: components["schemas"]["app__api__schemas__access__TokenRead"][];
+        TokenRead: {
+            /** Id */
+            id: number;
+            /** Text */
+            text: string;
+            /** Trained */
+            trained: boolean;
         };
         /**
          * TokensRead
@@ -2200,40 +2569,7 @@ export interface components {
             /** Template */
             template: string;
             /** Tokens */
-            tokens: components["schemas"]["app__api__schemas__datasets__TokenRead"][];
-        };
-        /**
-         * TokenRead
-         * @description A token, or a browser that signed in.
-         */
-        app__api__schemas__access__TokenRead: {
-            /** Created At */
-            created_at: string;
-            /** Current */
-            current: boolean;
-            /** Expires At */
-            expires_at: string | null;
-            /** Id */
-            id: string;
-            /**
-             * Kind
-             * @enum {string}
-             */
-            kind: "token" | "session";
-            /** Name */
-            name: string;
-        };
-        /**
-         * TokenRead
-         * @description One token of a row.
-         */
-        app__api__schemas__datasets__TokenRead: {
-            /** Id */
-            id: number;
-            /** Text */
-            text: string;
-            /** Trained */
-            trained: boolean;
+            tokens: components["schemas"]["TokenRead"][];
         };
     };
     responses: never;
@@ -3511,6 +3847,82 @@ export interface operations {
             };
         };
     };
+    list_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckpointList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     stream_job_events: {
         parameters: {
             query?: {
@@ -3534,6 +3946,417 @@ export interface operations {
                 content: {
                     "text/event-stream": unknown;
                 };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_exports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StartExportRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not a supported kind of file */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_export_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description The request cannot be read */
             400: {
@@ -3748,6 +4571,91 @@ export interface operations {
             };
         };
     };
+    pause_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_report: {
         parameters: {
             query?: never;
@@ -3766,6 +4674,91 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ReportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRead"];
                 };
             };
             /** @description The request cannot be read */
@@ -4870,7 +5863,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TokenList"];
+                    "application/json": components["schemas"]["AccessTokenList"];
                 };
             };
             /** @description The request cannot be read */

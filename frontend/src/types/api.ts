@@ -36,6 +36,11 @@ export type JobEvent = Schemas[
   | "EvalLogged"
   | "CheckpointSaved"
   | "Noted"];
+export type ExportList = Schemas["ExportList"];
+export type Export = Schemas["ExportRead"];
+export type ExportOffer = Schemas["OfferRead"];
+export type ExportFormat = Export["format"];
+export type Certificate = Schemas["CertificateRead"];
 export type StartedJob = Schemas["StartedRead"];
 export type MetricPoints = Schemas["MetricPoints"];
 export type Report = Schemas["ReportRead"];
