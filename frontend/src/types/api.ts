@@ -50,6 +50,10 @@ export type JobLog = Schemas["LogRead"];
 export type Device = Schemas["Device"];
 export type Health = Schemas["Health"];
 export type ErrorContent = Schemas["ErrorContent"];
+export type Session = Schemas["SessionRead"];
+export type Token = Schemas["AccessTokenRead"];
+export type TokenCreated = Schemas["TokenCreated"];
+export type Setting = Schemas["SettingRead"];
 
 /** What an expert may set besides the specification's fields; absent = automatic. */
 type FurtherOptions = Pick<

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.api.responses import NOT_FOUND, problems
 from app.api.schemas.access import (
+    AccessTokenList,
+    AccessTokenRead,
     CreateTokenRequest,
     SessionRead,
     SettingList,
     SettingRead,
     SignInRequest,
     TokenCreated,
-    TokenList,
-    TokenRead,
 )
 from app.api.security import cookie_name
 from app.core.errors import NotFound
@@ -72,18 +72,18 @@ def sign_out(response: Response, access: AccessDep, caller: CallerDep) -> None:
     response.delete_cookie(cookie_name(access.settings), path="/", httponly=True, samesite="strict")
 
 
-def token_read(record: Credential, caller: Credential | None) -> TokenRead:
+def token_read(record: Credential, caller: Credential | None) -> AccessTokenRead:
     """Return a credential without anything secret."""
-    return TokenRead.model_validate(
+    return AccessTokenRead.model_validate(
         record.model_dump(include={"id", "kind", "name", "created_at", "expires_at"})
         | {"current": caller is not None and caller.id == record.id}
     )
 
 
 @router.get("/tokens")
-def list_tokens(access: AccessDep, caller: CallerDep) -> TokenList:
+def list_tokens(access: AccessDep, caller: CallerDep) -> AccessTokenList:
     """List tokens and signed-in browsers, newest first; never a secret."""
-    return TokenList(tokens=[token_read(record, caller) for record in access.list()])
+    return AccessTokenList(tokens=[token_read(record, caller) for record in access.list()])
 
 
 @router.post("/tokens", status_code=201)

@@ -30,7 +30,7 @@ class SignInRequest(BaseModel):
         return self
 
 
-class TokenRead(BaseModel):
+class AccessTokenRead(BaseModel):
     """A token, or a browser that signed in."""
 
     id: str
@@ -43,10 +43,10 @@ class TokenRead(BaseModel):
     """Whether this very request came with it."""
 
 
-class TokenList(BaseModel):
+class AccessTokenList(BaseModel):
     """Newest first."""
 
-    tokens: list[TokenRead]
+    tokens: list[AccessTokenRead]
 
 
 class CreateTokenRequest(BaseModel):
@@ -56,7 +56,7 @@ class CreateTokenRequest(BaseModel):
     expires_in_days: int | None = Field(default=None, ge=1, le=3650)
 
 
-class TokenCreated(TokenRead):
+class TokenCreated(AccessTokenRead):
     """The one answer that ever holds the secret."""
 
     token: str
