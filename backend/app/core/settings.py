@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     """The process that traces ends after this many seconds without a plan."""
     stop_grace_seconds: float = Field(default=20.0, gt=0)
     """Seconds between asking a trainer to stop and killing it."""
+    stall_seconds: float = Field(default=1800.0, gt=0)
+    """A trainer that shows no sign of life for so long is ended, and its job tried again from the last checkpoint."""
     log_level: str = "INFO"
     """Level of the server's log."""
 

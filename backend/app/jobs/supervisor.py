@@ -29,6 +29,8 @@ from app.jobs.indexing import adopt, mend_events
 from app.jobs.ingest import apply, ingest
 from app.jobs.oom import oom_kills
 from app.jobs.recording import make_record
+from app.jobs.retries import count_retries
+from app.jobs.watchdog import Step, Watchdog
 from app.storage.db import Database
 from app.storage.folder_identity import read_folder_id
 from app.storage.job_dir import JobDir, utc_now
@@ -76,6 +78,7 @@ class Supervisor:
         self._ended_at: dict[str, float] = {}
         """Jobs that have ended while their process still lets go of the device, and since when."""
         self._renewed_at = 0.0
+        self._watchdog = Watchdog(settings.stall_seconds)
 
     def start(self, *, alone: bool = True) -> None:
         """Find what earlier supervisors left, then work in the background. `alone`: no other one works on this folder."""
@@ -191,7 +194,14 @@ class Supervisor:
             taken = ingest(session, row, job_dir)
             status = JobStatus(row.status)
             if isinstance(state, Gone) and status in ACTIVE:
-                for event in conclude(status, state, jobs.find_attempt(job_id), lambda: self._evidence(job_dir)):
+                for event in conclude(
+                    status,
+                    state,
+                    jobs.find_attempt(job_id),
+                    lambda: self._evidence(job_dir),
+                    retries=count_retries(session, job_id),
+                    stalled=self._watchdog.has_stalled(job_id),
+                ):
                     job_dir.append(event)
                 taken += ingest(session, row, job_dir)
             status = JobStatus(row.status)
@@ -203,6 +213,12 @@ class Supervisor:
                 release(row)
         if taken:
             self._broker.wake(job_id)
+        if isinstance(state, Gone):
+            self._watchdog.forget(job_id)
+            if status in (JobStatus.QUEUED, JobStatus.PAUSED):
+                self.executor.forget(job_dir)
+        else:
+            self._press_stalled(job_id, job_dir)
         if status.terminal:
             self._cancel_seen.pop(job_id, None)
             self._term_sent.pop(job_id, None)
@@ -235,6 +251,15 @@ class Supervisor:
             self.executor.stop(job_dir, hard=False)
         elif now - terminated > KILL_AFTER_TERM_SECONDS:
             self.executor.stop(job_dir, hard=True)
+
+    def _press_stalled(self, job_id: str, job_dir: JobDir) -> None:
+        """Give a trainer up that no longer gets on: its stacks into its log, SIGTERM, SIGKILL."""
+        step = self._watchdog.look(job_id, job_dir)
+        if step is Step.DUMP:
+            log.warning("Job %s has not got on for %.0f s.", job_id, self._settings.stall_seconds)
+            self.executor.dump_stacks(job_dir)
+        elif step is not None:
+            self.executor.stop(job_dir, hard=step is Step.KILL)
 
     def _evidence(self, job_dir: JobDir) -> str:
         return self.executor.logs(job_dir, EVIDENCE_BYTES)[0].strip()

@@ -22,6 +22,7 @@ from app.core.errors import Conflict, NotFound
 from app.jobs.broker import read_after
 from app.jobs.ingest import ingest
 from app.jobs.supervisor import NEW_PREFIX
+from app.services.disk_budget import check_room
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.job_dir import JobDir, RequestKey, fsync_folder, utc_now, write_atomically
@@ -58,23 +59,28 @@ def _find_by_key(session: Session, wanted: RequestKey) -> JobRow | None:
     return Jobs(session).find(row.job_id)
 
 
-def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path | None = None) -> JobRow:
-    """Make the job's folder with its own links to the rows (and to the adapter that it starts with), put the job in the queue
-    and return its row.
+def enqueue(
+    studio: Studio, job: TrainingJob, rows: DatasetDir | JobDir, start: Path | None = None, checkpoint: Path | None = None
+) -> JobRow:
+    """Make the job's folder with its own links to the rows (and to the adapter or the checkpoint that it starts with), put the
+    job in the queue and return its row.
 
     The folder is complete and on the disk before the row is committed: a crash in between leaves a folder without a row,
     which the next server lists (jobs/indexing.py), never a row without a folder.
-    With an Idempotency-Key that another request has used meanwhile, return the job of that request.
+    With an Idempotency-Key that another request has used meanwhile, return the job of that request. Raise DiskFull.
     """
+    check_room(studio.settings.data_dir, job, rows)
     target = studio.job_dir(job.job_id)
     aside = JobDir(target.path.with_name(NEW_PREFIX + job.job_id))
     try:
         aside.create(job)
-        os.link(dataset.train_file, aside.train_file)
-        if dataset.heldout_file.exists():
-            os.link(dataset.heldout_file, aside.heldout_file)
+        os.link(rows.train_file, aside.train_file)
+        if rows.heldout_file.exists():
+            os.link(rows.heldout_file, aside.heldout_file)
         if start is not None:
             shutil.copytree(start, aside.start_adapter, copy_function=os.link)
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, aside.checkpoints / checkpoint.name, copy_function=os.link)
         if studio.request_key is not None:
             write_atomically(aside.request_file, studio.request_key.model_dump_json())
         aside.append(StatusChanged(status=JobStatus.QUEUED))
@@ -229,6 +235,8 @@ def commands(job: TrainingJob) -> dict[str, str]:
     values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
     if job.continue_from is not None:
         values["continue_from"] = job.continue_from
+    if job.exports:
+        values["exports"] = job.exports
     body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
     curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
     arguments = ["affinage", "finetune", job.dataset.dataset_id, "--model", job.model.model_id]

@@ -8,6 +8,7 @@ jobs/<id>/
     trainer.lock        locked as long as the trainer lives, whoever started it and wherever
     trainer.log         its stdout and stderr
     control/cancel      asks the trainer to stop (control/pause: stop at a checkpoint)
+    control/heartbeat   touched by the trainer about once a second while it works
     data/               train.jsonl, heldout.jsonl: hard links into the data set
     encoded/            the same as token ids, while the job is unfinished
     start/              the adapter that the job continues, if it does
@@ -16,6 +17,7 @@ jobs/<id>/
     report.json         Report
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -85,6 +87,7 @@ class JobDir:
         self.report_file = path / "report.json"
         self.cancel_file = path / "control" / "cancel"
         self.pause_file = path / "control" / "pause"
+        self.heartbeat_file = path / "control" / "heartbeat"
         self.train_file = path / "data" / "train.jsonl"
         self.heldout_file = path / "data" / "heldout.jsonl"
         self.encoded = path / "encoded"
@@ -144,7 +147,9 @@ class JobDir:
         with self._locked_events() as descriptor:
             last = self._repair_tail(descriptor)
             stamped = event.model_copy(update={"seq": last + 1, "at": utc_now()})
-            os.write(descriptor, stamped.model_dump_json().encode() + b"\n")
+            line = stamped.model_dump_json().encode() + b"\n"
+            if os.write(descriptor, line) < len(line):  # the disk took only a part; the next one who writes cuts it off
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.events_file))
             if isinstance(event, StatusChanged | JobFailed):
                 os.fsync(descriptor)
         return job_event.validate_python(stamped.model_dump())

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -140,6 +140,13 @@ class LocalExecutor:
             os.killpg(recorded.pid, signal.SIGKILL if hard else signal.SIGTERM)
         except ProcessLookupError:
             return
+
+    def dump_stacks(self, job_dir: JobDir) -> None:
+        """Send SIGUSR1 to the trainer alone: one that does not listen yet would be ended by it, as a stalled one is anyway."""
+        recorded = job_dir.find_process()
+        if recorded is not None and is_alive(recorded):
+            with suppress(ProcessLookupError):
+                os.kill(recorded.pid, signal.SIGUSR1)
 
     def forget(self, job_dir: JobDir) -> None:
         """Drop what is kept about a trainer that has ended."""
