@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import calibrate, chat, datasets, doctor, export, finetune, jobs, models, recommend, serve, settings, tokens
+from app.cli import backup, calibrate, chat, datasets, doctor, export, finetune, jobs, models, recommend, serve, settings, tokens
 from app.cli.terminal import Terminal, open_terminal
 
 DATA_DIR = "AFFINAGE_DATA_DIR"
@@ -42,6 +42,8 @@ def build(*, with_options: bool = True) -> typer.Typer:
     app.command("settings")(settings.settings)
     app.add_typer(tokens.app, name="tokens")
     app.command("calibrate")(calibrate.calibrate)
+    app.command("backup")(backup.backup)
+    app.command("restore")(backup.restore)
     app.command("doctor")(doctor.doctor)
     return app
 
