@@ -352,6 +352,8 @@ def finetune(
         )
     model = partial(get_model, studio, model_name)
     run = plan_run(studio, dataset_id, model, device_id=device_id, continue_from=continue_from, options=options)
+    if not run.info.confirmed:
+        raise DatasetInvalid("unconfirmed", columns=", ".join(run.info.columns[:8]))
     source = studio.models.resolve(run.model.entry.name)
     start = run.continued.folder.adapter if run.continued else None
     saving = {
