@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.contracts.export import Certificate, ExportFormat, ExportPhase
 from app.contracts.job import TrainingJob
-from app.core.errors import AffinageError
+from app.core.errors import ExportFailed
 from app.datasets.tokenizer_files import load_tokenizer_files
 from app.export.card import draw_curve, make_card
 from app.export.certify import FULL, REHEARSAL, Certifier
@@ -25,10 +25,8 @@ CERTIFICATE_NAME = "certificate.json"
 _PRECISIONS: dict[ExportFormat, Precision] = {"gguf-f16": "f16", "gguf-q8_0": "q8_0", "gguf-q4_0": "q4_0"}
 
 
-class ExportFailed(AffinageError):
+class CertificateFailed(ExportFailed):
     """The certificate did not pass; `certificate` says where."""
-
-    status_code, code = 500, "export_failed"
 
     def __init__(self, certificate: Certificate) -> None:
         self.certificate = certificate
@@ -46,7 +44,7 @@ def make_export(
     licence: str = "",
     on_phase: Callable[[ExportPhase], None] = lambda _: None,
 ) -> Certificate:
-    """Write and check one export of `adapter`. Raise ExportFailed and leave nothing when the certificate does not pass."""
+    """Write and check one export of `adapter`. Raise CertificateFailed and leave nothing when the certificate does not pass."""
     exports = ExportDir(job_dir.path, rehearsal=rehearsal)
     aside, final = exports.aside(export_format), exports.folder(export_format)
     shutil.rmtree(aside, ignore_errors=True)
@@ -57,7 +55,7 @@ def make_export(
         certifier = Certifier(job_dir, job, adapter, on_phase, REHEARSAL if rehearsal else FULL)
         certificate = certifier.certify(export_format, aside, rehearsal=rehearsal)
         if not certificate.passed:
-            raise ExportFailed(certificate)
+            raise CertificateFailed(certificate)
         _describe(job_dir, job, certificate, aside, licence=licence, has_modelfile=has_modelfile)
         for file in aside.rglob("*"):
             if file.is_file():

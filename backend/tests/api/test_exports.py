@@ -120,3 +120,38 @@ def test_the_command_line_makes_an_export_and_prints_its_certificate(server: tup
     assert "100.00 %" in done.stdout and "exports/adapter" in done.stdout.replace("\n", "")
     shown = client.get(f"/api/jobs/{job_id}/exports/adapter").json()
     assert shown["status"] == "succeeded" and shown["certificate"]["agreements"][0]["kl"] < 1e-5
+
+
+def test_a_ticked_export_is_tried_before_the_training_and_made_after_it(server: tuple[TestClient, str]) -> None:
+    client, job_id = server
+    job = client.get(f"/api/jobs/{job_id}").json()
+    body = {"dataset_id": job["dataset_id"], "model_name": job["model_id"], "num_epochs": 1, "exports": ["merged"]}
+    started = client.post("/api/start-finetuning", json=body)
+    assert started.status_code == 201, started.text
+    again = started.json()["job_id"]
+    done = wait_for(client, again, "succeeded")
+    assert "exports" in done["commands"]["curl"] and "--exports merged" in done["commands"]["cli"]
+    assert any("untrained adapter" in notice["message"] for notice in done["notices"])
+    made = wait_until_made(client, again, "merged")
+    assert made["status"] == "succeeded" and not made["certificate"]["rehearsal"]
+
+
+def test_a_job_whose_export_cannot_work_fails_before_its_first_step(server: tuple[TestClient, str]) -> None:
+    client, job_id = server
+    job = client.get(f"/api/jobs/{job_id}").json()
+    studio = client.app.state.studio  # type: ignore[attr-defined]
+    tokenizer = Path(studio.job_dir(job_id).read_job().model.path) / "tokenizer.json"
+    before = tokenizer.read_text()
+    described = json.loads(before)
+    described["pre_tokenizer"] = {"type": "Whitespace"}
+    tokenizer.write_text(json.dumps(described))
+    try:
+        body = {"dataset_id": job["dataset_id"], "model_name": job["model_id"], "num_epochs": 1, "exports": ["gguf-f16"]}
+        failed_id = client.post("/api/start-finetuning", json=body).json()["job_id"]
+        while (failed := client.get(f"/api/jobs/{failed_id}").json())["status"] != "failed":
+            assert failed["status"] in ("queued", "starting", "running")
+            time.sleep(0.1)
+    finally:
+        tokenizer.write_text(before)
+    assert failed["error"]["code"] == "unsupported" and "Whitespace" in failed["error"]["message"]
+    assert failed["progress"]["step"] == 0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from app.contracts.export import EXPORT_FORMATS, Certificate, ExportFormat
 from app.export.__main__ import BUSY, FAILED, main
-from app.export.packing import ExportFailed, make_export
+from app.export.packing import CertificateFailed, make_export
 from app.storage.export_dir import ExportBusy, ExportDir
 from app.storage.job_dir import JobDir
 from tests.engine.tiny import examples, make_job
@@ -68,7 +68,7 @@ def test_a_damaged_merge_fails_its_certificate_and_leaves_nothing(
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     monkeypatch.setattr(packing, "write_merged", damaged)
-    with pytest.raises(ExportFailed, match="does not answer like the trained model") as failure:
+    with pytest.raises(CertificateFailed, match="does not answer like the trained model") as failure:
         make_export(job_dir, job_dir.read_job(), "merged", job_dir.adapter)
     assert not failure.value.certificate.passed
     assert failure.value.certificate.agreements[0].kl > 0.002
@@ -91,7 +91,7 @@ def test_an_adapter_of_zeros_is_not_what_was_trained(trained: JobDir, tmp_path: 
         rmtree = staticmethod(shutil.rmtree)
 
     monkeypatch.setattr(packing, "shutil", Copying)
-    with pytest.raises(ExportFailed):
+    with pytest.raises(CertificateFailed):
         make_export(job_dir, job_dir.read_job(), "adapter", job_dir.adapter)
 
 
