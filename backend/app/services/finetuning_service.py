@@ -13,6 +13,7 @@ from functools import partial
 from app.contracts.export import ExportFormat
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, ResumeFrom, TrainingJob
 from app.contracts.options import Dtype, LongRows, Method, Objective, Quantization, Scheduler
+from app.core.errors import DatasetInvalid
 from app.services import job_control, job_service
 from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
