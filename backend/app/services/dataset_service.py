@@ -1,5 +1,6 @@
 """Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
 
+import re
 import uuid
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.storage.repositories import Datasets
 
 SAMPLE, SAMPLE_NAME = "helpdesk.csv", "helpdesk"
 """File in app/assets and the name that its data set gets."""
+PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 WHOLE_ROW = 1 << 17
 """Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
 
@@ -50,7 +52,7 @@ def list_datasets(studio: Studio, session: Session) -> list[DatasetInfo]:
 
 def find_dir(studio: Studio, dataset_id: str) -> DatasetDir | None:
     """Return the folder of a data set, or None. An id that is no plain name finds nothing."""
-    if not dataset_id or Path(dataset_id).name != dataset_id or dataset_id.startswith("."):
+    if not PLAIN_ID.fullmatch(dataset_id):
         return None
     folder = studio.dataset_dir(dataset_id)
     return folder if folder.find_info() is not None else None
