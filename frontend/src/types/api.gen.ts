@@ -1790,7 +1790,7 @@ export interface components {
              * Phase
              * @enum {string}
              */
-            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "training" | "saving";
+            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "rehearsing" | "training" | "saving";
             /**
              * Seq
              * @default 0
@@ -2312,6 +2312,12 @@ export interface components {
              * @description Precision of the frozen weights; automatic = the fastest that the device has natively.
              */
             dtype?: ("float32" | "bfloat16" | "float16") | null;
+            /**
+             * Exports
+             * @description Formats to write the model in when it is trained; each is tried first, with an untrained adapter.
+             * @default []
+             */
+            exports?: ("adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0")[];
             /**
              * Gradient Accumulation Steps
              * @description Micro-batches per optimizer step.
