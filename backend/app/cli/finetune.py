@@ -10,7 +10,6 @@ import typer
 
 from app.cli.flags import JsonFlag
 from app.cli.terminal import Terminal
-from app.contracts.export import ExportFormat
 
 if TYPE_CHECKING:
     from app.api.schemas.jobs import JobDetail, ReportRead
@@ -25,7 +24,7 @@ Earlier = Annotated[
 ]
 Title = Annotated[str | None, typer.Option("--name", help="A title for the job.")]
 Exports = Annotated[
-    list[ExportFormat] | None,
+    list[str] | None,
     typer.Option("--exports", help="Write the model in this format when it is trained; may be repeated."),
 ]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job and leave; it goes on by itself.")]

@@ -198,6 +198,7 @@ export const en = {
       text: "Plain text",
       preference: "Preferences (a chosen and a rejected answer)",
       unpaired: "Answers judged good or bad",
+      instances: "One instruction with several inputs and answers",
       classification: "Texts with a class",
     },
     rejected: "Rejected answer",
@@ -218,6 +219,9 @@ export const en = {
     text: "Text column",
     rejected: "Rejected answer",
     label: "Label",
+    instances: "Column with inputs and answers",
+    split: "Column that says train or test",
+    unsure: "It is not certain which column plays which part: nothing is trained before you confirm or correct this proposal.",
     unused: "not used",
   },
   training: {

@@ -201,6 +201,7 @@ export const fr: Messages = {
       text: "Texte simple",
       preference: "Préférences (une réponse choisie, une écartée)",
       unpaired: "Réponses jugées bonnes ou mauvaises",
+      instances: "Une instruction avec plusieurs entrées et réponses",
       classification: "Textes avec une classe",
     },
     rejected: "Réponse écartée",
@@ -221,6 +222,9 @@ export const fr: Messages = {
     text: "Colonne du texte",
     rejected: "Réponse écartée",
     label: "Étiquette",
+    instances: "Colonne des entrées et réponses",
+    split: "Colonne qui indique train ou test",
+    unsure: "Le rôle de chaque colonne n’est pas certain : rien n’est entraîné tant que vous n’avez pas confirmé ou corrigé cette proposition.",
     unused: "non utilisée",
   },
   training: {
