@@ -8,7 +8,7 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check gen bench bench-training
+.PHONY: help setup page demo start test check faults gen bench bench-training
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,10 +34,13 @@ check: setup  ## Lint, types, layers, generated files
 	@echo "  Everything checked."
 
 test: page  ## Run every test: Python, page, and the whole flow in Chromium
-	@cd backend && ../$(RUN) -m pytest -n 2 --dist loadfile
+	@folder=$$($(RUN) scripts/postgres.py) && cd backend && AFFINAGE_TEST_POSTGRES="$$folder" ../$(RUN) -m pytest -n 2 --dist loadfile
 	@$(NPM) run test --silent
 	@browser=$$($(RUN) scripts/browser.py) && CHROMIUM_PATH="$$browser" $(NPM) run e2e --silent
 	@echo "  Every test passed: Python, page, and the whole flow in Chromium."
+
+faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules; about 20 s each)
+	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20)
 
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 	@$(NPM) run gen --silent

@@ -1,9 +1,8 @@
 """The server: `create_app()` puts it together, `serve()` runs it."""
 
-import ipaddress
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
@@ -15,11 +14,13 @@ from fastapi.routing import APIRoute
 from app.api import page
 from app.api.errors import install_error_handlers
 from app.api.responses import correct_error_types, problems
-from app.api.routes import chat, datasets, jobs, models, plans, system
-from app.api.security import LocalOnly
-from app.core.errors import Conflict, Forbidden
+from app.api.routes import access, chat, datasets, exports, jobs, models, plans, system
+from app.api.security import Gate
+from app.core.errors import Conflict
 from app.core.logging import configure_logging
 from app.core.settings import Settings
+from app.services.access_service import Access
+from app.services.exposure import check_address
 from app.services.studio import open_studio
 from app.services.system_service import versions
 from app.storage.server_lock import AlreadyServed, ServerLock
@@ -50,12 +51,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=operation_id,
-        responses=problems(400, 403, 422, 500),
+        responses=problems(400, 401, 403, 422, 500),
     )
     install_error_handlers(app)
-    app.add_middleware(LocalOnly)
-    for routes in (system, models, datasets, plans, jobs, chat):
+    app.state.access = Access(settings)
+    app.add_middleware(Gate, access=app.state.access, strangers=create_strangers_app(app.state.access))
+    app.include_router(access.sessions)
+    for routes in (access, system, models, datasets, plans, jobs, exports, chat):
         app.include_router(routes.router)
+    app.include_router(page.router)
+    return app
+
+
+def create_strangers_app(door: Access) -> FastAPI:
+    """Return what somebody without a credential is served where one is needed: health, signing in, the files of the page."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    install_error_handlers(app)
+    app.state.access = door
+    app.include_router(access.sessions)
+    app.add_api_route("/api/health", system.get_health, methods=["GET"])
     app.include_router(page.router)
     return app
 
@@ -90,14 +104,16 @@ class AffinageServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, announce: Callable[[str | None], None] | None = None) -> None:
     """Run the server until it is told to stop.
 
-    Raise Forbidden for an address that others can reach, Conflict when the port or the data folder is taken.
+    `announce` is called once the port is ours, with a one-time launch code where signing in is needed. Raise Forbidden for
+    an address that others can reach while there is no token, Conflict when the port or the data folder is taken.
     """
-    check_address(settings)
+    door = Access(settings)
+    check_address(settings, has_token=door.has_token())
     lock = ServerLock(settings.data_dir)
-    if lock.held():
+    if not settings.shares_database and lock.held():
         raise AlreadyServed(settings.data_dir, lock.owner() or {})
     try:
         listener = socket.create_server(
@@ -122,16 +138,6 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
     with listener:
+        if announce is not None:
+            announce(door.make_launch_code() if door.required else None)
         AffinageServer(config, app).run(sockets=[listener])
-
-
-def check_address(settings: Settings) -> None:
-    """Refuse to listen where others can reach: there are no access tokens yet. Raise Forbidden."""
-    if settings.published_on_loopback or settings.host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(settings.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise Forbidden("bind", host=settings.host)

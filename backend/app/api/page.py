@@ -14,6 +14,8 @@ NOT_BUILT = (
     "La page web n'est pas encore construite. Lancez `make page` dans le dépôt, puis rechargez.\n"
 )
 READING = ["GET", "HEAD"]
+LONGEST_PATH = 1000
+"""Characters of an address; the longest of the page names a data set or a job."""
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -46,6 +48,8 @@ def _send(path: str) -> Response:
     folder = page_folder()
     if folder is None:
         return PlainTextResponse(NOT_BUILT, status_code=503, headers={"Cache-Control": "no-store"})
+    if not path.isprintable() or len(path) > LONGEST_PATH:
+        raise NotFound("route", path=f"/{path[:LONGEST_PATH]}")
     file = (folder / path).resolve()
     if path and file.is_relative_to(folder.resolve()) and file.is_file():
         hashed = path.startswith("assets/")

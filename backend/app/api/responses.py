@@ -6,6 +6,7 @@ from app.api.schemas.errors import ErrorBody
 
 _MEANING = {
     400: "The request cannot be read",
+    401: "A token or a signed-in browser is needed",
     403: "Not from here",
     404: "No such thing",
     409: "Not in this state",

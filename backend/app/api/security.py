@@ -1,24 +1,30 @@
 """Who may talk to this server, and what a browser may do with its answers.
 
-The server has no accounts yet: it is open to this machine and to nobody else. Against web pages that the same person
-has open elsewhere, the Host header must be local (DNS rebinding), and so must Origin on calls that change something
-(cross-site requests).
+Three gates, in this order, over every method and every address:
+1. The Host header must name this server (a page that was rebound to our address sends its own name).
+2. A browser must come from our own page: Origin equal to Host, and nothing of the API embedded elsewhere (Sec-Fetch-Site).
+3. Where a credential is needed (services/exposure.py): a token, or the cookie of a browser that signed in. A stranger is
+   served by an application of its own that knows health, signing in and the files of the page, and nothing else; whatever
+   is added to the main one, mounted or streamed, is behind the gate from the start.
 """
 
-import re
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import error_response
-from app.core.errors import Forbidden
+from app.core.errors import AffinageError, Forbidden, Unauthorized
 from app.core.messages import pick_language
+from app.core.settings import Settings
+from app.services.access_service import Access
+from app.services.exposure import answers_to
 
-LOCAL = r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?"
-LOCAL_HOST = re.compile(LOCAL, re.IGNORECASE)
-LOCAL_ORIGIN = re.compile(rf"https?://{LOCAL}", re.IGNORECASE)
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+GUARDED = ("/api", "/v1", "/openapi.json")
+"""Addresses that belong to the API; the page's own router has all others."""
+FOR_STRANGERS = frozenset({"/api/health", "/api/session"})
 MAX_BODY_BYTES = 16 << 20
 """Largest body of a call that is no upload; uploads have their own limit (AFFINAGE_MAX_UPLOAD_BYTES)."""
 UPLOAD_PATH = "/api/datasets"
@@ -30,21 +36,27 @@ SECURITY_HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 
-class LocalOnly:
-    """Refuse what does not come from this machine's own pages; limit bodies; set the security headers."""
+class Gate:
+    """Refuse what may not pass; limit bodies; set the security headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, access: Access, strangers: ASGIApp) -> None:
         self.app = app
+        self.access = access
+        self.strangers = strangers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no WebSockets here: one that is opened is closed before it is accepted
+            await send({"type": "websocket.close", "code": 1008})
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -52,27 +64,60 @@ class LocalOnly:
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith("/api/"):
+                if is_guarded(scope["path"]):
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        problem = refusal(scope["method"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        problem: AffinageError | None = find_refusal(scope["path"], headers, self.access.settings)
+        app = self.app
+        if problem is None and self.access.required and not self._has_entered(headers):
+            app = self.strangers
+            if is_guarded(scope["path"]) and scope["path"] not in FOR_STRANGERS:
+                problem = Unauthorized()
         if problem is not None:
-            language = pick_language(Headers(scope=scope).get("accept-language"))
-            await error_response(problem, language)(scope, receive, send_with_headers)
+            language = pick_language(headers.get("accept-language"))
+            asked = {"WWW-Authenticate": "Bearer"} if problem.status_code == 401 else None
+            await error_response(problem, language, asked)(scope, receive, send_with_headers)
             return
-        await self.app(scope, limited(scope, receive), send_with_headers)
+        await app(scope, limited(scope, receive), send_with_headers)
+
+    def _has_entered(self, headers: Headers) -> bool:
+        cookie = cookie_parser(headers.get("cookie", "")).get(cookie_name(self.access.settings))
+        return self.access.find_caller(headers.get("authorization", ""), cookie) is not None
 
 
-def refusal(method: str, headers: Headers) -> Forbidden | None:
-    """Return why a request is refused, or None."""
+def is_guarded(path: str) -> bool:
+    """Whether an address belongs to the API."""
+    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in GUARDED)
+
+
+def cookie_name(settings: Settings) -> str:
+    """Return the name of the session cookie: browsers keep cookies by host alone, and a machine may run two studios."""
+    return f"affinage_session_{settings.port}"
+
+
+def find_refusal(path: str, headers: Headers, settings: Settings) -> Forbidden | None:
+    """Return why a request is refused whoever sends it, or None."""
     host = headers.get("host", "")
-    if not LOCAL_HOST.fullmatch(host):
+    if len(headers.getlist("host")) != 1 or not answers_to(settings, host):
         return Forbidden("host", host=host[:200])
     origin = headers.get("origin")
-    if method not in SAFE_METHODS and origin is not None and not LOCAL_ORIGIN.fullmatch(origin):
+    if origin is not None and not is_own_origin(origin, host):
         return Forbidden("origin", origin=origin[:200])
+    site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "")
+    if is_guarded(path) and site in ("cross-site", "same-site") and mode != "navigate":
+        return Forbidden("origin", origin=site)
     return None
+
+
+def is_own_origin(origin: str, host: str) -> bool:
+    """Whether a page belongs to the very server that it calls: same name and port. Another port is another program."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower() and not (parts.path or parts.query)
 
 
 def limited(scope: Scope, receive: Receive) -> Receive:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas.datasets import DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
+from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.jobs import ChatDeltaRead, ChatRequest, ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
 from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
@@ -81,14 +81,34 @@ def dataset_read(info: DatasetInfo, language: Language) -> DatasetRead:
         notices.append(localise("note.more_problems", language, shown=shown, problem_count=info.problem_count)[0])
     return DatasetRead(
         **info.model_dump(
-            exclude={"problems", "train_rows", "heldout_rows", "characters", "row_characters", "mapping"},
+            exclude={
+                "problems",
+                "remarks",
+                "decoded",
+                "dialect",
+                "train_rows",
+                "heldout_rows",
+                "characters",
+                "row_characters",
+                "mapping",
+            },
         ),
         mapping=info.mapping,
         shape=info.mapping.shape,
         problems=[problem_read(problem, language) for problem in info.problems],
+        remarks=[problem_read(remark, language) for remark in info.remarks],
         splits=Splits(train=info.train_rows, heldout=info.heldout_rows),
         notices=notices,
     )
+
+
+def check_read(found: DatasetInfo | AffinageError, language: Language) -> CheckRead:
+    """Return what a check found out, or why the file is refused."""
+    if isinstance(found, AffinageError):
+        return CheckRead(usable=False, status="refused", error=error_content(found, language))
+    read = dataset_read(found, language).model_dump(include=set(CheckRead.model_fields))
+    status = "usable" if found.confirmed else "needs_mapping"
+    return CheckRead(usable=found.confirmed, status=status, duplicates=found.rows - found.distinct_rows, **read)
 
 
 def row_read(view: RowView, language: Language) -> RowRead:

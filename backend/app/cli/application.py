@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import calibrate, chat, datasets, doctor, finetune, jobs, models, recommend, serve, settings
+from app.cli import backup, calibrate, chat, datasets, doctor, export, finetune, jobs, models, recommend, serve, settings, tokens
 from app.cli.terminal import Terminal, open_terminal
 
 DATA_DIR = "AFFINAGE_DATA_DIR"
@@ -37,9 +37,13 @@ def build(*, with_options: bool = True) -> typer.Typer:
         app.command(name)(complete(command) if with_options else only_listed(command))
     app.add_typer(jobs.app, name="jobs")
     app.command("chat")(chat.chat)
+    app.command("export")(export.export)
     app.add_typer(datasets.app, name="data")
     app.command("settings")(settings.settings)
+    app.add_typer(tokens.app, name="tokens")
     app.command("calibrate")(calibrate.calibrate)
+    app.command("backup")(backup.backup)
+    app.command("restore")(backup.restore)
     app.command("doctor")(doctor.doctor)
     return app
 

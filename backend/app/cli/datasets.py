@@ -10,17 +10,24 @@ from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from app.api.schemas.datasets import DatasetRead, RowRead
+    from app.contracts.dataset import Mapping
     from app.services.studio import Studio
 
 app = typer.Typer(help="Import and inspect data sets.", no_args_is_help=True)
 SHOWN_PROBLEMS = 5
 
+MapOption = Annotated[list[str] | None, typer.Option("--map", help="PART=COLUMN, for example output=Answer; repeatable.")]
+ShapeOption = Annotated[str | None, typer.Option("--shape", help="Arrangement of the columns, with --map.")]
+FileArgument = Annotated[Path, typer.Argument(help="Any table or text file.", exists=True, dir_okay=False, readable=True)]
+
 
 @app.command("import")
 def import_file(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV, JSON or JSONL file.", exists=True, dir_okay=False, readable=True)],
+    file: FileArgument,
     name: Annotated[str | None, typer.Option(help="A title; automatic = the file's name.")] = None,
+    shape: ShapeOption = None,
+    parts: MapOption = None,
     _json: JsonFlag = False,
 ) -> None:
     """Import a file: its format and columns are detected, each problem is named with its row."""
@@ -28,7 +35,7 @@ def import_file(
     from app.core.settings import Settings
     from app.services.studio import open_studio
 
-    answer = import_path(open_studio(Settings()), file, name, terminal)
+    answer = import_path(open_studio(Settings()), file, name, terminal, _given_mapping(terminal, shape, parts))
     if terminal.as_json:
         terminal.document(answer)
     else:
@@ -36,12 +43,86 @@ def import_file(
         terminal.print(f"\n[dim]affinage finetune {answer.dataset_id}[/]", style=None)
 
 
-def import_path(studio: "Studio", file: Path, name: str | None, terminal: Terminal) -> "DatasetRead":
+@app.command("check")
+def check_file(
+    context: typer.Context, file: FileArgument, shape: ShapeOption = None, parts: MapOption = None, _json: JsonFlag = False
+) -> None:
+    """Say what a file holds and whether it can be trained on, without importing it: exit code 0 usable, 1 not."""
+    terminal: Terminal = context.obj
+    from app.api.wording import check_read
+    from app.core.errors import AffinageError
+    from app.services.dataset_check import check_path
+
+    try:
+        answer = check_read(check_path(file, mapping=_given_mapping(terminal, shape, parts)), terminal.language)
+    except AffinageError as error:
+        if not terminal.as_json:
+            raise
+        answer = check_read(error, terminal.language)
+    terminal.document(answer)
+    terminal.print(f"[bold]{_escaped(file.name)}[/]")
+    if answer.status == "needs_mapping":
+        given = " ".join(f"--map {part}={column}" for part, column in _parts(answer.mapping))
+        shown = ", ".join(f"{part} = {column}" for part, column in _parts(answer.mapping))
+        example = f"--shape {answer.shape} {given}"
+        terminal.print("[yellow]?[/] " + _escaped(terminal.say("check_unsure", mapping=shown, example=example)))
+    else:
+        terminal.print(
+            terminal.say(
+                "check_usable", rows=answer.rows, format=answer.format, shape=answer.shape,
+                confidence=round(100 * answer.confidence), duplicates=answer.duplicates, problems=answer.problem_count,
+            )
+        )  # fmt: skip
+    for problem in [*answer.remarks, *answer.problems[:SHOWN_PROBLEMS]]:
+        place = terminal.say("row", row=problem.row) if problem.row else ""
+        terminal.print(f"[yellow]![/] {place} {_escaped(problem.message)} [dim]{_escaped(problem.hint)}[/]")
+    if answer.problem_count > SHOWN_PROBLEMS:
+        terminal.print(f"  [dim]{terminal.say('more_problems', count=answer.problem_count - SHOWN_PROBLEMS)}[/]")
+    raise typer.Exit(0 if answer.usable else 1)
+
+
+@app.command("read")
+def read_file(file: FileArgument) -> None:
+    """Print the rows as read, before any mapping: one JSON object of strings a line."""
+    import json
+
+    from app.services.dataset_check import read_path
+
+    for values in read_path(file):
+        print(json.dumps(values, ensure_ascii=False))
+
+
+def _given_mapping(terminal: Terminal, shape: str | None, parts: list[str] | None) -> "Mapping | None":
+    if shape is None and not parts:
+        return None
+    from app.contracts.dataset import Mapping
+
+    pairs = [part.partition("=") for part in parts or []]
+    known = Mapping.model_fields.keys() - {"shape"}
+    if any(not column or part not in known for part, _, column in pairs):
+        raise typer.BadParameter(terminal.say("map_form", parts=", ".join(sorted(known))))
+    return Mapping.model_validate({"shape": shape or "question_answer", **{part: column for part, _, column in pairs}})
+
+
+def _parts(mapping: "Mapping | None") -> list[tuple[str, str]]:
+    given = mapping.model_dump(exclude_none=True, exclude={"shape"}) if mapping is not None else {}
+    return list(given.items())
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def import_path(
+    studio: "Studio", file: Path, name: str | None, terminal: Terminal, mapping: "Mapping | None" = None
+) -> "DatasetRead":
     """Import one file and return what the API would answer."""
     from app.api.wording import dataset_read
     from app.services import dataset_service
 
-    info = dataset_service.import_upload(studio, file, filename=file.name, name=name)
+    info = dataset_service.import_upload(studio, file, filename=file.name, name=name, mapping=mapping)
     return dataset_read(info, terminal.language)
 
 

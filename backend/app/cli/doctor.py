@@ -15,10 +15,16 @@ MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/
 def doctor(
     context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="Leave out the three training steps.")] = False,
+    rebuild_index: Annotated[
+        bool, typer.Option("--rebuild-index", help="Only make the database again from the folders of jobs and data sets.")
+    ] = False,
     _json: JsonFlag = False,
 ) -> None:
     """Test this installation and train a tiny model for three steps. Exits with 1 when something needed is broken."""
     terminal: Terminal = context.obj
+    if rebuild_index:
+        rebuild(terminal)
+        return
     from app.cli.examination import examine
     from app.cli.rehearsal import rehearse
     from app.core.settings import Settings
@@ -39,6 +45,15 @@ def doctor(
         terminal.print(f"\n{terminal.say('doctor_broken', count=len(failed)) if failed else terminal.say('doctor_well')}")
     if failed:
         raise typer.Exit(1)
+
+
+def rebuild(terminal: Terminal) -> None:
+    """Make the database again. Its folders are the truth; nobody may be at work on them meanwhile."""
+    from app.cli.backup import print_rebuilt
+    from app.core.settings import Settings
+    from app.services.index_service import rebuild_index
+
+    print_rebuilt(terminal, rebuild_index(Settings()))
 
 
 def print_finding(terminal: Terminal, finding: Finding) -> None:

@@ -21,6 +21,7 @@ from app.core.messages import localise
 from app.core.settings import Settings
 from app.core.units import GIB, format_bytes
 from app.hardware.probe import probe
+from app.services.exposure import find_other_people, needs_credential
 from app.storage.db import sqlite_is_fixed, sqlite_module
 from app.storage.hub import hub_endpoint, list_files
 from app.storage.model_store import EMBEDDED_ID, ModelStore
@@ -71,6 +72,7 @@ def examine(settings: Settings, terminal: Terminal) -> Iterator[Finding]:
     yield check_embedded_model(settings, terminal)
     yield check_hub(terminal)
     yield check_page(terminal)
+    yield check_accounts(settings, terminal)
 
 
 def check_python(terminal: Terminal) -> Finding:
@@ -177,3 +179,11 @@ def check_page(terminal: Terminal) -> Finding:
     if page is None:
         return Finding("page", "warning", terminal.say("doctor_missing"), terminal.say("doctor_page_hint"))
     return Finding("page", "ok", str(page))
+
+
+def check_accounts(settings: Settings, terminal: Terminal) -> Finding:
+    """Nobody else can use an open loopback port of this machine."""
+    others = [] if needs_credential(settings) else find_other_people()
+    if not others:
+        return Finding("accounts", "ok", terminal.say("doctor_accounts_closed"))
+    return Finding("accounts", "warning", terminal.say("other_people", names=", ".join(others[:5])))

@@ -23,6 +23,10 @@ Earlier = Annotated[
     str | None, typer.Option("--continue-from", help="A finished job whose adapter is trained further with these rows.")
 ]
 Title = Annotated[str | None, typer.Option("--name", help="A title for the job.")]
+Exports = Annotated[
+    list[str] | None,
+    typer.Option("--exports", help="Write the model in this format when it is trained; may be repeated."),
+]
 Detach = Annotated[bool, typer.Option("--detach", help="Start the job and leave; it goes on by itself.")]
 
 
@@ -60,6 +64,7 @@ def finetune(
     name: Title = None,
     device_id: Device = None,
     continue_from: Earlier = None,
+    exports: Exports = None,
     detach: Detach = False,
     _json: JsonFlag = False,
 ) -> None:
@@ -72,9 +77,8 @@ def finetune(
     from app.services.studio import open_studio
 
     studio = open_studio(Settings())
-    request = build_request(
-        studio, terminal, dataset, model, {"name": name, "device_id": device_id, "continue_from": continue_from, **options}
-    )
+    chosen = {"name": name, "device_id": device_id, "continue_from": continue_from, "exports": exports or [], **options}
+    request = build_request(studio, terminal, dataset, model, chosen)
     with ExitStack() as until_the_end:
         # A server on the same data folder runs the job; without one, this process does.
         supervises = until_the_end.enter_context(studio.supervising())

@@ -1,6 +1,6 @@
-"""`affinage jobs`: list, look at, follow, cancel, read the trainer's log."""
+"""`affinage jobs`: list, look at, follow, pause, resume, cancel, read the trainer's log."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -142,6 +142,37 @@ def cancel(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> No
         terminal.document(answer)
     else:
         terminal.print(terminal.say("job_" + answer.status, job_id=found))
+
+
+@app.command("pause")
+def pause(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
+    """Stop a running job at a checkpoint; `resume` goes on from there."""
+    control(context, job_id, "pause")
+
+
+@app.command("resume")
+def resume(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
+    """Put a paused job back into the queue. A server, or the next `affinage` command that follows it, runs it."""
+    control(context, job_id, "resume")
+
+
+def control(context: typer.Context, job_id: str, move: Literal["pause", "resume"]) -> None:
+    """Pause or resume a job and say where it stands."""
+    terminal: Terminal = context.obj
+    from app.api.wording import job_read
+    from app.core.settings import Settings
+    from app.services import job_control
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found = resolve(session, job_id)
+    row = job_control.pause(studio, found) if move == "pause" else job_control.resume(studio, found)
+    answer = job_read(studio, row, terminal.language)
+    if terminal.as_json:
+        terminal.document(answer)
+    else:
+        terminal.print(f"{found}: {terminal.say('status_' + answer.status)}")
 
 
 @app.command("logs")

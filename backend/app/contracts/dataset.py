@@ -4,9 +4,22 @@ from typing import Any, Literal
 
 from app.contracts.frozen import Frozen
 
-FileFormat = Literal["csv", "json", "jsonl"]
+ReadFormat = Literal["csv", "json", "jsonl", "text"]
+"""What the readers read."""
+FileFormat = Literal["csv", "json", "jsonl", "text", "xlsx", "xls", "ods", "parquet", "arrow"]
+"""What a person may give; the last five are decoded into one of ReadFormat."""
+Container = Literal["gzip", "bzip2", "xz", "zip"]
 Shape = Literal[
-    "alpaca", "prompt_completion", "question_answer", "messages", "sharegpt", "text", "preference", "unpaired", "classification"
+    "alpaca",
+    "prompt_completion",
+    "question_answer",
+    "messages",
+    "sharegpt",
+    "text",
+    "preference",
+    "unpaired",
+    "classification",
+    "instances",
 ]
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -63,6 +76,24 @@ class Mapping(Frozen):
     messages: str | None = None
     """Column that holds a list of turns (chat or sharegpt)."""
     text: str | None = None
+    instances: str | None = None
+    """Column that holds a list of objects with `input` and `output`: one example each."""
+    split: str | None = None
+    """Column that says to which part (train, test, ...) a row belongs."""
+
+
+class CsvDialect(Frozen):
+    """How the records of a CSV file are written."""
+
+    delimiter: str = ","
+    quote: str | None = '"'
+    """None: quotation marks are ordinary letters."""
+    backslash: bool = False
+    """Whether `\\"` stands for a quotation mark inside a quoted cell."""
+    skipped: int = 0
+    """Records above the header (titles, comments)."""
+    header: bool = True
+    """Whether the first record names the columns."""
 
 
 class DatasetInfo(Frozen):
@@ -76,6 +107,17 @@ class DatasetInfo(Frozen):
     delimiter: str | None
     columns: list[str]
     mapping: Mapping
+    confidence: float = 1.0
+    """How sure the detection of the mapping is, from 0 to 1; 1 for a mapping given by hand."""
+    confirmed: bool = True
+    """False: the mapping is only proposed, and nothing may be trained under it."""
+    container: Container | None = None
+    """What the file was packed in."""
+    decoded: ReadFormat | None = None
+    """How `decoded` in the data set's folder is read, where the given file cannot be read itself."""
+    dialect: CsvDialect | None = None
+    remarks: list[Problem] = []
+    """What was repaired or passed over without losing a row of data (title lines, repeated headers, ...)."""
     rows: int
     """Rows that can be used."""
     rows_in_file: int

@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 from app.contracts.frozen import Frozen
 from app.contracts.status import JobStatus
 
-Phase = Literal["downloading", "loading", "tokenising", "evaluating", "training", "saving"]
+Phase = Literal["downloading", "loading", "tokenising", "evaluating", "rehearsing", "training", "saving"]
 
 
 class Event(Frozen):
@@ -104,8 +104,24 @@ class Noted(Event):
     params: dict[str, Any] = {}
 
 
+class PriorityChanged(Event):
+    """The job was moved in the queue."""
+
+    kind: Literal["priority_changed"] = "priority_changed"
+    priority: int
+    """Higher starts earlier; 0 when nobody chose."""
+
+
 JobEvent = Annotated[
-    StatusChanged | JobFailed | PhaseStarted | DownloadProgressed | StepLogged | EvalLogged | CheckpointSaved | Noted,
+    StatusChanged
+    | JobFailed
+    | PhaseStarted
+    | DownloadProgressed
+    | StepLogged
+    | EvalLogged
+    | CheckpointSaved
+    | Noted
+    | PriorityChanged,
     Field(discriminator="kind"),
 ]
 job_event: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)

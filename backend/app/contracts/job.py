@@ -3,6 +3,9 @@
 import math
 from typing import Literal
 
+from pydantic import Field
+
+from app.contracts.export import ExportFormat
 from app.contracts.frozen import Frozen
 from app.contracts.options import Dtype, LongRows, Method, Quantization, Scheduler
 from app.contracts.plan import Plan
@@ -74,6 +77,15 @@ class Optimization(Frozen):
         return self.micro_batch_size * self.gradient_accumulation_steps
 
 
+class ResumeFrom(Frozen):
+    """Where a new job goes on."""
+
+    job_id: str = Field(min_length=1, max_length=200)
+    """A failed or cancelled job."""
+    checkpoint: str | None = Field(default=None, max_length=100)
+    """One of its checkpoints by name; None = the newest that is whole."""
+
+
 class TrainingJob(Frozen):
     """Everything that `python -m app.training <job folder>` needs."""
 
@@ -89,10 +101,19 @@ class TrainingJob(Frozen):
     dtype: Dtype
     quantization: Quantization
     checkpoint_every_seconds: float
+    checkpoint_every_steps: int | None = None
+    """Optimizer steps; None = by time alone."""
+    checkpoints_kept: int = 2
+    checkpoints_bytes: int | None = None
+    """At most so much disk for the checkpoints together; None = by count alone."""
     method: Method = "sft"
     beta: float = 0.1
     """DPO and KTO: how strongly the model is held near its start."""
+    exports: list[ExportFormat] = []
+    """Tried with an untrained adapter before the training, made after it."""
     continue_from: str | None = None
     """The job whose finished adapter this one starts with (a copy lies in the job's folder)."""
+    resumed_from: str | None = None
+    """The failed or cancelled job whose checkpoint this one goes on from (a copy lies in the job's folder)."""
     plan: Plan
     versions: dict[str, str]

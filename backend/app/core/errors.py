@@ -3,10 +3,11 @@
     AffinageError (internal, 500)
     |-- NotFound (404)            |-- Conflict (409)          |-- Invalid (422)
     |-- Unsupported (415)         |-- TooLarge (413)          |-- Forbidden (403)
+    |-- Unauthorized (401)
     |-- DatasetInvalid (422)      |-- DatasetChanged (409)
     |-- ModelUnavailable (409)    |-- HubUnreachable (503)
     |-- OutOfDeviceMemory / OutOfHostMemory (507)             |-- DiskFull (507)
-    |-- Diverged, Stalled, WorkerKilled, CheckpointCorrupt, Cancelled (500, 409)
+    |-- Diverged, Stalled, WorkerKilled, CheckpointCorrupt, ExportFailed, Cancelled (500, 409)
 
 The HTTP body is `{"error": {"code", "message", "hint"}}` (+ `details` where single fields or rows are at fault).
 The engines report the same codes in their `job_failed` events.
@@ -72,6 +73,10 @@ class Forbidden(AffinageError):
     status_code, code = 403, "forbidden"
 
 
+class Unauthorized(AffinageError):
+    status_code, code = 401, "unauthorized"
+
+
 class DatasetInvalid(AffinageError):
     status_code, code = 422, "dataset_invalid"
 
@@ -114,6 +119,10 @@ class WorkerKilled(AffinageError):
 
 class CheckpointCorrupt(AffinageError):
     status_code, code = 500, "checkpoint_corrupt"
+
+
+class ExportFailed(AffinageError):
+    status_code, code = 500, "export_failed"
 
 
 class Cancelled(AffinageError):

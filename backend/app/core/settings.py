@@ -30,6 +30,10 @@ class Settings(BaseSettings):
     """Port to listen on."""
     published_on_loopback: bool = False
     """True only in compose.yaml: the container listens on all addresses, but the host publishes it on 127.0.0.1."""
+    require_token: bool = False
+    """Ask for a token or a signed-in browser on loopback too; everywhere else they are always asked for."""
+    allowed_hosts: str = ""
+    """Names under which a proxy or other machines reach this server, separated by commas; setting any asks for credentials."""
     database_url: str = ""
     """SQLAlchemy URL; empty means SQLite inside `data_dir`."""
     max_upload_bytes: int = Field(default=4 << 30, ge=1)
@@ -44,6 +48,8 @@ class Settings(BaseSettings):
     """The process that traces ends after this many seconds without a plan."""
     stop_grace_seconds: float = Field(default=20.0, gt=0)
     """Seconds between asking a trainer to stop and killing it."""
+    stall_seconds: float = Field(default=1800.0, gt=0)
+    """A trainer that shows no sign of life for so long is ended, and its job tried again from the last checkpoint."""
     log_level: str = "INFO"
     """Level of the server's log."""
 
@@ -59,6 +65,11 @@ class Settings(BaseSettings):
         data_dir = Path(os.environ.get("AFFINAGE_DATA_DIR") or default_data_dir())
         toml = Path(os.environ.get("AFFINAGE_CONFIG") or data_dir / "affinage.toml")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
+
+    @property
+    def shares_database(self) -> bool:
+        """Whether several servers may use the database, and this data folder, at once: with PostgreSQL."""
+        return not self.resolved_database_url.startswith("sqlite")
 
     @property
     def resolved_database_url(self) -> str:

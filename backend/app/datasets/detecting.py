@@ -1,8 +1,10 @@
 """Guess which column plays which part, from the names of the columns and the first rows."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from app.contracts.dataset import Mapping, Shape
 from app.core.errors import DatasetInvalid
@@ -34,10 +36,26 @@ REJECTED_NAMES = ("rejected", "dispreferred", "rejete")
 JUDGEMENT_NAMES = ("label", "kto_tag", "desirable", "thumbs_up", "is_good", "acceptable")
 CLASS_NAMES = ("label", "labels", "class", "classe", "category", "categorie", "intent", "sentiment", "etiquette")
 CLASSIFIED_NAMES = (*TEXT_NAMES, "sentence", "phrase", "review", "avis", "message", "comment", "commentaire", "title", "titre")
+PAIR_NAMES = (("response_j", "response_k"), ("response_chosen", "response_rejected"), ("chosen_response", "rejected_response"))
+"""Columns of a preferred answer and the other one; the first pair is that of Stack Exchange's paired answers."""
+INSTANCES_NAMES = ("instances",)
+SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "ensemble")
+SPLITS = {
+    **dict.fromkeys(("train", "training", "entrainement", "apprentissage"), False),
+    **dict.fromkeys(("test", "valid", "validation", "val", "dev", "eval", "evaluation", "heldout", "held_out"), True),
+}
+"""What a row's own split is called, and whether its rows are held out."""
 MEDIA_NAMES = ("image", "images", "audio", "audios", "video", "videos")
 
 _LONGEST_CLASS = 60
 """Characters of the name of a class; what is longer is an answer."""
+_MOST_PROPOSED_COLUMNS = 4
+TEXT_COLUMN = "text"
+_MEDIA_MARKS = re.compile(r"<img>[^<]+\.\w+[^<]*</img>|<(?:image|audio|video)>(?!.*</(?:image|audio|video)>)", re.DOTALL)
+_SHORTEST_LINE = 15
+"""Mean characters of the lines of a text file; lists of codes and words have fewer."""
+_SHORTEST_TEXT = 40
+"""Mean characters of the only column from which on it may be text to learn."""
 _LONGEST_NAME = 80
 """A "name of a column" beyond this many characters is a sentence: the file has no header."""
 
@@ -48,26 +66,111 @@ EXPECTED = (
 """What the refusal of an unknown table offers, in this order."""
 
 
-def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
-    """Return the mapping of a file with these columns.
+SURE = 0.7
+"""Confidence below which a mapping is only proposed."""
+_BY_NAME, _BY_SHORT_NAME, _BY_CONTENT = 0.95, 0.8, 0.4
+"""Confidence in names that say it all, in names with other meanings too ("a", "label", "source"), in lengths of texts."""
+_SHORT_NAMES = {"a", "q", "r", "source", "target", "body", "title", "titre", "message", "solution", "resultat", "label", "class"}
 
-    Raise DatasetInvalid (`media_data`, `running_text`, `one_column`, `no_shape`), naming the columns.
+
+class Detected(NamedTuple):
+    """A mapping and how sure it is."""
+
+    mapping: Mapping
+    confidence: float = 1.0
+
+    @property
+    def sure(self) -> bool:
+        """Whether it may be used without asking."""
+        return self.confidence >= SURE
+
+
+def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Detected:
+    """Return the mapping of a file with these columns; one judged by the content alone is only a proposal.
+
+    Raise DatasetInvalid (`media_data`, `running_text`, `one_column`, `no_answers`, `no_shape`), naming the columns.
     """
+    try:
+        mapping = _by_names(columns, sample)
+    except DatasetInvalid as refusal:
+        if refusal.key in ("dataset_invalid.no_shape", "dataset_invalid.one_column", "dataset_invalid.running_text"):
+            proposal = _by_content(columns, sample)
+            if proposal is not None:
+                return Detected(proposal, _BY_CONTENT)
+        raise
+    if mapping.shape == "text" and mapping.text is not None and not _reads_like_text(mapping.text, columns, sample):
+        return Detected(mapping, _BY_CONTENT)
+    used = {_plain(column) for part, column in mapping.model_dump(exclude_none=True).items() if part != "shape"}
+    return Detected(mapping, _BY_SHORT_NAME if used & _SHORT_NAMES else _BY_NAME)
+
+
+def _by_content(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping | None:
+    """Propose what the texts look like: two columns of text are a question and its answer, one of long text is text."""
+    written = [column for column in columns if _holds_words(column, sample)]
+    if _Names(columns).find(CLASS_NAMES):
+        return None
+    if len(written) == 2 and len(columns) <= _MOST_PROPOSED_COLUMNS:
+        return Mapping(shape="question_answer", instruction=written[0], output=written[1])
+    if len(written) == 1 and len(columns) == 1 and _mean_length(written[0], sample) >= _SHORTEST_TEXT:
+        return Mapping(shape="text", text=written[0])
+    return None
+
+
+def _reads_like_text(column: str, columns: Sequence[str], sample: Sequence[RawRow]) -> bool:
+    """Say whether a column called "text" is what the rows are about: long, or not surrounded by a table of other things."""
+    if len(columns) <= _MOST_PROPOSED_COLUMNS and list(columns) != [TEXT_COLUMN]:
+        return True
+    return _mean_length(column, sample) >= (_SHORTEST_TEXT if len(columns) > 1 else _SHORTEST_LINE)
+
+
+def _mean_length(column: str, sample: Sequence[RawRow]) -> float:
+    lengths = [len(value) for row in sample if isinstance(value := row.values.get(column), str)]
+    return sum(lengths) / max(1, len(lengths))
+
+
+def _refers_to_media(sample: Sequence[RawRow]) -> bool:
+    """Say whether most rows hold the marks of pictures inside their text, `<img>a.png</img>` or `<image>`."""
+    marked = sum(1 for row in sample if _MEDIA_MARKS.search(str(dict(row.values))))
+    return bool(sample) and marked * 2 > len(sample)
+
+
+def _holds_words(column: str, sample: Sequence[RawRow]) -> bool:
+    """Say whether most values are texts of several words."""
+    values = [row.values.get(column) for row in sample if not row.problems]
+    words = sum(1 for value in values if isinstance(value, str) and len(value.split()) >= 2 and any(map(str.isalpha, value)))
+    return bool(values) and words * 2 >= len(values)
+
+
+def _by_names(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
     names = _Names(columns)
     if (media := names.find(MEDIA_NAMES)) and any(row.values.get(media) not in (None, "", []) for row in sample):
         raise DatasetInvalid("media_data", column=media)
+    if _refers_to_media(sample):
+        raise DatasetInvalid("media_data", column=_shortened(columns[0]))
     system = names.find(SYSTEM_NAMES)
     conversations = [
         (column, shape)
         for column in names.find_all(MESSAGES_NAMES)
         if (shape := _turns_shape(row.values.get(column) for row in sample))
     ]
+    split = next((name for name in names.find_all(SPLIT_NAMES) if _holds_splits(name, sample)), None)
+    mapping = _by_parts(names, columns, sample, conversations, system)
+    return mapping.model_copy(update={"split": split}) if split else mapping
+
+
+def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most telling names first
+    names: "_Names", columns: Sequence[str], sample: Sequence[RawRow], conversations: list[tuple[str, Shape]], system: str | None
+) -> Mapping:
     if pairs := _find_pairs(names, conversations[0][0] if conversations else None):
         return pairs
     judgement = next((name for name in names.find_all(JUDGEMENT_NAMES) if _holds_judgements(name, sample)), None)
     if conversations:
         column, shape = conversations[0]
         return Mapping(shape="unpaired" if judgement else shape, messages=column, label=judgement, system=system)
+    instances = names.find(INSTANCES_NAMES)
+    asked = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES))
+    if instances and asked and any(_are_instances(row.values.get(instances)) for row in sample):
+        return Mapping(shape="instances", instruction=asked, instances=instances, system=system)
     history = names.find(HISTORY_NAMES)
     output = names.find(OUTPUT_NAMES) or names.find(LATE_OUTPUT_NAMES)
     if output:
@@ -88,6 +191,11 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
             return Mapping(shape="prompt_completion", instruction=context, output=output, system=system, history=history)
     if texts := _find_texts(names, sample):
         return texts
+    if len(columns) == 1 and (output := names.find(OUTPUT_NAMES)) and _holds_text(output, sample):
+        return Mapping(shape="text", text=output)
+    asked = asked or next((name for name in names.find_all(("turns", "messages", "conversations")) if name), None)
+    if asked and not output and (_holds_text(asked, sample) or _holds_text_lists(asked, sample)):
+        raise DatasetInvalid("no_answers", column=_shortened(asked), columns=_listed(columns))
     if any(len(column) > _LONGEST_NAME for column in columns):
         raise DatasetInvalid("running_text")
     if len(columns) == 1:
@@ -98,6 +206,9 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
 def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
     """Return the mapping of preference data; `conversation` is the column of turns, if there is one."""
     chosen, rejected = names.find(CHOSEN_NAMES), names.find(REJECTED_NAMES)
+    if not (chosen and rejected):
+        judged = (names.find((good,)) for good, _ in PAIR_NAMES), (names.find((bad,)) for _, bad in PAIR_NAMES)
+        chosen, rejected = next((pair for pair in zip(*judged, strict=True) if all(pair)), (None, None))
     if not (chosen and rejected):
         return None
     system = names.find(SYSTEM_NAMES)
@@ -127,6 +238,7 @@ def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:
         "messages": ("messages",),
         "sharegpt": ("messages",),
         "text": ("text",),
+        "instances": ("instruction", "instances"),
         "preference": ("output", "rejected"),
         "unpaired": ("messages", "label") if mapping.messages else ("instruction", "output", "label"),
         "classification": ("instruction", "label"),
@@ -180,6 +292,26 @@ def _holds_classes(column: str, sample: Sequence[RawRow]) -> bool:
     values = [str(value) for row in sample if (value := row.values.get(column)) not in (None, "")]
     alike = len(values) < 10 or len(set(values)) <= len(values) // 2
     return bool(values) and alike and max(map(len, values)) <= _LONGEST_CLASS
+
+
+def _holds_splits(column: str, sample: Sequence[RawRow]) -> bool:
+    values = [value for row in sample if (value := row.values.get(column)) not in (None, "")]
+    return bool(values) and all(isinstance(value, str) and _plain(value) in SPLITS for value in values)
+
+
+def find_split(value: object) -> bool | None:
+    """Return whether a row's own split holds it out; None where it names none."""
+    return SPLITS.get(_plain(value)) if isinstance(value, str) else None
+
+
+def _are_instances(value: object) -> bool:
+    value = parse_turns(value)
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "output" in value[0]
+
+
+def _holds_text_lists(column: str, sample: Sequence[RawRow]) -> bool:
+    values = [row.values.get(column) for row in sample]
+    return any(isinstance(value, list) and value and isinstance(value[0], str) for value in values)
 
 
 def _holds_text(column: str, sample: Sequence[RawRow]) -> bool:

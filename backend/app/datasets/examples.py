@@ -1,6 +1,8 @@
 """One record of the file as a training example, or the reasons why it cannot be one."""
 
+import json
 from collections.abc import Mapping as Values
+from contextlib import suppress
 
 from app.contracts.dataset import Example, Mapping, Message, Problem, Role
 from app.datasets.detecting import parse_turns, read_judgement
@@ -35,15 +37,39 @@ class _Unusable(Exception):
         super().__init__(key)
         self.key, self.column, self.params = key, column, params
 
+    def problem(self, row: int) -> Problem:
+        """Return it with its row."""
+        return Problem(row=row, column=self.column, key=self.key, params=self.params)
 
-def make_example(raw: RawRow, mapping: Mapping) -> tuple[Example | None, list[Problem]]:
-    """Return the example, or None with at least one problem that names row and column."""
+
+def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[Example], list[Problem]]:
+    """Return the examples of a record (one, except for nested instances), and what is wrong with it in row and column."""
     if raw.problems:
-        return None, raw.problems
+        return [], raw.problems
+    if mapping.shape == "instances":
+        return _instances(raw, mapping)
     try:
-        return _example(raw, mapping), []
+        return [_example(raw, mapping)], []
     except _Unusable as found:
-        return None, [Problem(row=raw.row, column=found.column, key=found.key, params=found.params)]
+        return [], [found.problem(raw.row)]
+
+
+def _instances(raw: RawRow, mapping: Mapping) -> tuple[list[Example], list[Problem]]:
+    """One instruction with a list of inputs and outputs (Self-Instruct): an example each."""
+    instances = parse_turns(raw.values.get(mapping.instances or ""))
+    examples: list[Example] = []
+    problems: list[Problem] = []
+    if not isinstance(instances, list) or not instances:
+        return [], [_Unusable("wrong_type", mapping.instances, kind=_kind(instances)).problem(raw.row)]
+    inner = mapping.model_copy(update={"input": "input", "output": "output", "instances": None, "shape": "alpaca"})
+    for instance in instances:
+        values = instance if isinstance(instance, dict) else {}
+        try:
+            question = {mapping.instruction or "": raw.values.get(mapping.instruction or "")}
+            examples.append(_example(RawRow(raw.row, {**values, **question}), inner))
+        except _Unusable as found:
+            problems.append(found.problem(raw.row))
+    return examples, problems
 
 
 def _example(raw: RawRow, mapping: Mapping) -> Example:
@@ -177,8 +203,11 @@ def _turns(turns: list[object], column: str | None) -> list[Message]:
         if role is None:
             raise _Unusable("unknown_role", column, turn=number, role=str(speaker)[:40])
         content = turn.get("content", turn.get("value"))
-        if turn.get("tool_calls") and not content:
-            raise _Unusable("tool_calls", column, turn=number)
+        if turn.get("tool_calls"):
+            content = _with_tool_calls(content, turn["tool_calls"], column, number)
+        thought = turn.get("reasoning_content") or turn.get("thinking")
+        if role == "assistant" and isinstance(thought, str) and thought.strip() and isinstance(content, str):
+            content = f"<think>\n{thought.strip()}\n</think>\n\n{content}"
         if role == "system" and content in (None, ""):
             continue
         messages.append(_message(role, content, column, number))
@@ -195,11 +224,35 @@ def _message(role: Role, content: object, column: str | None, number: int) -> Me
     return Message(role=role, content=_checked(content, column))
 
 
+def _with_tool_calls(content: object, calls: object, column: str | None, number: int) -> object:
+    """Write OpenAI's tool calls behind the text, in the tags of Hermes and Qwen: a model learns text."""
+    lines = [content] if isinstance(content, str) and content.strip() else []
+    for call in calls if isinstance(calls, list) else [calls]:
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise _Unusable("tool_calls", column, turn=number)
+        given = function.get("arguments", {})
+        with suppress(ValueError, RecursionError):  # a text that is no JSON is written as it is
+            given = json.loads(given) if isinstance(given, str) and given.strip() else given
+        written = json.dumps({"name": function["name"], "arguments": given}, ensure_ascii=False)
+        lines.append(f"<tool_call>\n{written}\n</tool_call>")
+    return "\n".join(lines)
+
+
 def _joined_parts(parts: list[object], column: str | None, number: int) -> str:
-    """OpenAI's list of content parts; only text can be learned here."""
+    """A list of content parts: texts and reasoning; anything else (images, ...) cannot be learned here."""
     texts: list[str] = []
     for part in parts:
-        text = part.get("text", part.get("value")) if isinstance(part, dict) and part.get("type") == "text" else None
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, str):
+            text: object = part
+        elif isinstance(part, dict) and kind in ("text", "input_text", "output_text"):
+            text = part.get("text", part.get("value", part.get("content")))
+        elif isinstance(part, dict) and kind in ("reasoning", "thinking"):
+            thought = part.get("text", part.get("thinking", part.get("content", part.get("value"))))
+            text = f"<think>\n{thought.strip()}\n</think>\n" if isinstance(thought, str) else None
+        else:
+            text = None
         if not isinstance(text, str):
             raise _Unusable("not_text_part", column, turn=number)
         texts.append(text)

@@ -8,7 +8,7 @@ import json
 import shutil
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 from app.contracts.dataset import DatasetInfo, Example, Mapping, Problem
 from app.core.errors import DatasetInvalid
 from app.core.messages import localise
-from app.datasets.detecting import check_mapping, detect_mapping
-from app.datasets.examples import make_example
+from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_split
+from app.datasets.examples import make_examples
 from app.datasets.reading import SourceFile, open_source, reopen_source
 from app.datasets.rows import RawRow
 from app.datasets.splitting import RowKeys
@@ -53,7 +53,7 @@ def import_file(
     cannot be read or mapped, or holds no usable row (`no_usable_rows`, with the first problems as details).
     """
     with target.rebuilt() as fresh:
-        opened = open_source(source, filename)
+        opened = open_source(source, filename, fresh.decoded_file)
         title = (name or PurePath(filename.replace("\\", "/")).stem).strip() or target.dataset_id
         kept = fresh.source_file(opened.format)
         shutil.copyfile(source, kept)
@@ -66,19 +66,22 @@ def remap(target: DatasetDir, mapping: Mapping) -> DatasetInfo:
     source = target.source_file(info.format)
     with target.rebuilt() as fresh:
         fresh.source_file(info.format).hardlink_to(source)
-        opened = open_source(source, source.name)
+        opened = reopen_source(source, target.decoded_file, info)
+        if info.decoded:
+            fresh.decoded_file.hardlink_to(target.decoded_file)
+        opened = replace(opened, container=info.container, remarks=info.remarks)
         return _build(opened, fresh, dataset_id=info.dataset_id, name=info.name, created_at=info.created_at, mapping=mapping)
 
 
 def read_rows(target: DatasetDir, offset: int, limit: int) -> list[RowView]:
     """Return `limit` records of the file from `offset` on, usable or not. The file is read from its beginning."""
     info = target.read_info()
-    opened = reopen_source(target.source_file(info.format), info)
+    opened = reopen_source(target.source_file(info.format), target.decoded_file, info)
     views: list[RowView] = []
     for raw in islice(opened.rows(), offset, offset + limit):
-        example, problems = make_example(raw, info.mapping)
+        examples, problems = make_examples(raw, info.mapping)
         values = {name: shown(value) for name, value in raw.values.items()}
-        views.append(RowView(raw.row, values, example, problems))
+        views.append(RowView(raw.row, values, examples[0] if examples else None, problems))
     return views
 
 
@@ -95,6 +98,7 @@ class _Counts:
     """What one pass over the rows finds out."""
 
     rows_in_file: int = 0
+    skipped_rows: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     characters: "array[int]" = field(default_factory=lambda: array("Q"))
@@ -112,10 +116,11 @@ def _build(
     """Write rows.jsonl, train.jsonl, heldout.jsonl and dataset.json into `fresh`."""
     sample = list(islice(opened.rows(), _SAMPLE_ROWS))
     if not sample:
-        raise DatasetInvalid("header_only" if opened.format == "csv" else "no_rows")
+        raise DatasetInvalid("header_only" if opened.read_as == "csv" else "no_rows")
     if mapping is not None:
         check_mapping(mapping, opened.columns)
-    used = mapping or _detected(opened.columns, sample)
+    detected = Detected(mapping) if mapping is not None else _detected(opened.columns, sample)
+    used = detected.mapping
     counts, content_hash = _write_rows(opened, fresh.rows_file, used)
     rows = len(counts.characters)
     if not rows:
@@ -131,10 +136,16 @@ def _build(
         delimiter=opened.delimiter,
         columns=opened.columns,
         mapping=used,
+        confidence=detected.confidence,
+        confirmed=detected.sure,
+        container=opened.container,
+        decoded=opened.read_as if fresh.decoded_file.exists() else None,
+        dialect=opened.dialect,
+        remarks=opened.remarks,
         rows=rows,
         rows_in_file=counts.rows_in_file,
         distinct_rows=counts.keys.distinct_rows,
-        skipped_rows=counts.rows_in_file - rows,
+        skipped_rows=counts.skipped_rows,
         problems=counts.problems,
         problem_count=counts.problem_count,
         train_rows=rows - sum(heldout),
@@ -148,7 +159,7 @@ def _build(
     return info
 
 
-def _detected(columns: list[str], sample: list[RawRow]) -> Mapping:
+def _detected(columns: list[str], sample: list[RawRow]) -> Detected:
     if not columns:
         problems = [problem for row in sample for problem in row.problems]
         raise DatasetInvalid("no_usable_rows", details=_details(problems), rows=len(sample))
@@ -161,15 +172,15 @@ def _write_rows(opened: SourceFile, path: Path, mapping: Mapping) -> tuple[_Coun
     with path.open("wb") as file:
         for raw in opened.rows():
             counts.rows_in_file += 1
-            example, problems = make_example(raw, mapping)
+            examples, problems = make_examples(raw, mapping)
             counts.add_problems(problems)
-            if example is None:
-                continue
-            counts.keys.add(example)
-            counts.characters.append(_characters(example))
-            line = example.model_dump_json(exclude_none=True).encode() + b"\n"
-            digest.update(line)
-            file.write(line)
+            counts.skipped_rows += not examples
+            for example in examples:
+                counts.keys.add(example, find_split(raw.values.get(mapping.split)) if mapping.split else None)
+                counts.characters.append(_characters(example))
+                line = example.model_dump_json(exclude_none=True).encode() + b"\n"
+                digest.update(line)
+                file.write(line)
     return counts, digest.hexdigest()
 
 

@@ -1,19 +1,37 @@
 """Recognise a file by its content and read it record by record."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path, PurePath
 
-from app.contracts.dataset import DatasetInfo, FileFormat
+from app.contracts.dataset import Container, CsvDialect, DatasetInfo, FileFormat, Problem, ReadFormat
 from app.core.errors import DatasetInvalid
+from app.datasets.containers import is_spreadsheet, unpack
+from app.datasets.csv_dialect import sniff_dialect
+from app.datasets.decoding import TableKind, decode_table
 from app.datasets.encoding import detect_encoding
-from app.datasets.reading_csv import read_csv_rows, read_header, sniff_delimiter
+from app.datasets.reading_csv import read_csv_rows, read_header
 from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows
+from app.datasets.reading_text import TEXT_COLUMN, read_text_rows
 from app.datasets.rows import MAX_COLUMNS, RawRow
+from app.datasets.unwrapping import unwrap
 
-JSON_SUFFIXES = (".json", ".jsonl", ".ndjson", ".jsonlines")
+LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
+JSON_SUFFIXES = (".json", *LINES_SUFFIXES)
+TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
 
 _COLUMN_SAMPLE_ROWS = 1000
+_REGULAR = 0.9
+"""A file not named as a table is one when this share of its first records has the same number of cells."""
+
+_TABLES: tuple[tuple[bytes, TableKind, FileFormat], ...] = (
+    (b"PAR1", "parquet", "parquet"),
+    (b"ARROW1", "arrow", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow_stream", "arrow"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "workbook", "xls"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,53 +39,125 @@ class SourceFile:
     """A file whose kind is known. `rows()` may be called again and again."""
 
     path: Path
+    """What is read: the given file, or what it was decoded into."""
     format: FileFormat
     encoding: str
-    delimiter: str | None
     columns: list[str]
     """CSV: the header. JSON: the keys of the first 1,000 records, in order of appearance."""
+    read_as: ReadFormat
+    dialect: CsvDialect | None = None
     layout: JsonLayout | None = None
+    container: Container | None = None
+    remarks: list[Problem] = field(default_factory=list)
+
+    @property
+    def delimiter(self) -> str | None:
+        """What stands between the cells of a given CSV file."""
+        return self.dialect.delimiter if self.dialect is not None and self.format == "csv" else None
 
     def rows(self) -> Iterator[RawRow]:
         """Yield the records from the first on."""
         if self.layout is not None:
             return read_json_rows(self.path, self.encoding, self.layout)
-        assert self.delimiter is not None, "a CSV file has a delimiter"
-        return read_csv_rows(self.path, self.encoding, self.delimiter, self.columns)
+        if self.dialect is not None:
+            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns)
+        return read_text_rows(self.path, self.encoding)
 
 
-def open_source(path: Path, filename: str) -> SourceFile:
-    """Recognise the file by what it holds; `filename` is only a hint.
+def open_source(path: Path, filename: str, scratch: Path) -> SourceFile:
+    """Recognise the file by what it holds; `filename` is only a hint. What has to be decoded goes to `scratch`.
 
-    A file that begins like JSON, or is named so, must be JSON. Raise Unsupported for what is no table of texts,
-    DatasetInvalid for an empty or damaged one.
+    A file that begins like JSON, or is named so, must be JSON. Raise Unsupported for what holds no rows of text,
+    DatasetInvalid for an empty or damaged one, TooLarge for one that grows too large when it is unpacked.
     """
+    container = None
+    unpacked = unpack(path, filename, scratch)
+    if unpacked is not None:
+        filename, container = unpacked
+        path = scratch
+    if (table := _find_table(path)) is not None:
+        kind, file_format = table
+        decoded = scratch.with_name(f"{scratch.name}.table")
+        others = decode_table(kind, path, decoded)
+        decoded.replace(scratch)
+        source = _open_csv(scratch) if kind == "workbook" else _open_json(scratch, "jsonl")
+        remarks = [*source.remarks]
+        if others:
+            remarks.append(Problem(row=0, column=None, key="other_sheets", params={"names": ", ".join(others)[:200]}))
+        return replace(source, format=file_format, container=container, remarks=remarks)
+    return replace(_open_text(path, filename, scratch), container=container)
+
+
+def reopen_source(given: Path, decoded: Path, info: DatasetInfo) -> SourceFile:
+    """Open a file that was imported before, without recognising it again."""
+    path = decoded if info.decoded else given
+    read_as: ReadFormat = info.decoded or ("jsonl" if info.format == "jsonl" else "csv" if info.format == "csv" else "json")
+    if info.decoded is None and info.format == "text":
+        read_as = "text"
+    dialect = (info.dialect or CsvDialect(delimiter=info.delimiter or ",")) if read_as == "csv" else None
+    layout: JsonLayout | None = None
+    if read_as == "jsonl":
+        layout = "lines"
+    elif read_as == "json":
+        layout = find_layout(path, info.encoding)
+    return SourceFile(path, info.format, info.encoding, info.columns, read_as, dialect, layout)
+
+
+def _find_table(path: Path) -> tuple[TableKind, FileFormat] | None:
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(b"PK\x03\x04") and is_spreadsheet(path):
+        with path.open("rb") as file:
+            return "workbook", "ods" if b"opendocument.spreadsheet" in file.read(200) else "xlsx"
+    return next(((kind, form) for signature, kind, form in _TABLES if head.startswith(signature)), None)
+
+
+def _open_text(path: Path, filename: str, scratch: Path) -> SourceFile:
+    suffix = PurePath(filename).suffix.lower()
     encoding = detect_encoding(path)
-    named_json = PurePath(filename).suffix.lower() in JSON_SUFFIXES
     with path.open(encoding=encoding) as file:
         beginning = file.read(1 << 16).lstrip()
-    if named_json and beginning[:1] not in ("{", "["):
-        raise DatasetInvalid("json", line=1, column=1, reason="Expecting '[' or '{'")
-    if named_json or beginning[:1] in ("{", "["):
-        layout = find_layout(path, encoding)
-        source = SourceFile(path, "jsonl" if layout == "lines" else "json", encoding, None, [], layout)
-        return SourceFile(path, source.format, encoding, None, _json_columns(source), layout)
-    delimiter = sniff_delimiter(path, encoding)
-    return SourceFile(path, "csv", encoding, delimiter, read_header(path, encoding, delimiter))
+    if suffix in JSON_SUFFIXES or beginning[:1] in ("{", "["):
+        return _open_json(path, suffix[1:], encoding, scratch)
+    if suffix not in TABLE_SUFFIXES:
+        dialect, regular = sniff_dialect(path, encoding)
+        if regular < _REGULAR or not dialect.header or "\n" not in beginning.strip().replace("\r", "\n"):
+            return SourceFile(path, "text", encoding, [TEXT_COLUMN], "text")
+    return _open_csv(path, encoding)
 
 
-def reopen_source(path: Path, info: DatasetInfo) -> SourceFile:
-    """Open a file that was imported before, without recognising it again."""
-    layout = None if info.format == "csv" else "lines" if info.format == "jsonl" else find_layout(path, info.encoding)
-    return SourceFile(path, info.format, info.encoding, info.delimiter, info.columns, layout)
+def _open_csv(path: Path, encoding: str = "utf-8") -> SourceFile:
+    dialect, _ = sniff_dialect(path, encoding)
+    columns = read_header(path, encoding, dialect)
+    remarks = []
+    if dialect.skipped:
+        remarks.append(Problem(row=0, column=None, key="title_lines", params={"count": dialect.skipped}))
+    if not dialect.header:
+        remarks.append(Problem(row=0, column=None, key="no_header"))
+    if dialect.quote is None:
+        remarks.append(Problem(row=0, column=None, key="plain_quotes"))
+    return SourceFile(path, "csv", encoding, columns, "csv", dialect, remarks=remarks)
+
+
+def _open_json(path: Path, suffix: str, encoding: str = "utf-8", scratch: Path | None = None) -> SourceFile:
+    layout = find_layout(path, encoding, by_lines=f".{suffix}" in LINES_SUFFIXES)
+    read_as: ReadFormat = "jsonl" if layout == "lines" else "json"
+    source = SourceFile(path, read_as, encoding, [], read_as, layout=layout)
+    if scratch is not None and layout != "array":
+        first = list(islice(source.rows(), 2))
+        if len(first) == 1 and (found := unwrap(first[0].values)) is not None:
+            key, rows = found
+            scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            remarks = [Problem(row=0, column=key, key="unwrapped", params={"column": key or "", "rows": len(rows)})]
+            source = replace(source, path=scratch, encoding="utf-8", read_as="jsonl", layout="lines", remarks=remarks)
+    return replace(source, columns=_json_columns(source))
 
 
 def _json_columns(source: SourceFile) -> list[str]:
     names: dict[str, None] = {}
-    for row in source.rows():
-        names |= dict.fromkeys(row.values)
+    for row in islice(source.rows(), _COLUMN_SAMPLE_ROWS):
+        if not row.problems:
+            names |= dict.fromkeys(row.values)
         if len(names) > MAX_COLUMNS:
             raise DatasetInvalid("too_many_columns", columns=len(names), most=MAX_COLUMNS)
-        if row.row >= _COLUMN_SAMPLE_ROWS:
-            break
     return list(names)

@@ -32,18 +32,26 @@ def _refuse(name: str) -> object:
 _decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
-def find_layout(path: Path, encoding: str) -> JsonLayout:
-    """Tell the layouts apart by the first character and the first line."""
+MAX_DEPTH = 100
+"""Deepest nesting of a row; the tables of the field need five levels."""
+
+
+def find_layout(path: Path, encoding: str, *, by_lines: bool = False) -> JsonLayout:
+    """Tell the layouts apart by the first character and the first line.
+
+    `by_lines`: the file is named as JSON Lines, so that several lines that begin with `[` are rows and no damaged array.
+    """
     with path.open(encoding=encoding, newline="\n") as file:
-        for line in iter(lambda: file.readline(MAX_ROW_CHARACTERS), ""):
-            if not (text := line.strip()):
+        lines = iter(lambda: file.readline(MAX_ROW_CHARACTERS), "")
+        for line in lines:
+            if not (text := line.strip(" \t\r\n")):
                 continue
-            if text[0] == "[":
+            if text[0] == "[" and not (by_lines and any(more.strip() for more in lines)):
                 return "array"
             try:
                 _decoder.decode(text)
             except (ValueError, RecursionError):
-                return "values"
+                return "array" if text[0] == "[" else "values"
             return "lines"
     raise DatasetInvalid("empty_file")
 
@@ -52,15 +60,19 @@ def read_json_rows(path: Path, encoding: str, layout: JsonLayout) -> Iterator[Ra
     """Yield every record. Raise DatasetInvalid (`json`, `json_constant`, `json_deep`), TooLarge (`row`)."""
     with path.open(encoding=encoding, newline="\n") as file:
         values = _read_lines(file) if layout == "lines" else _read_values(file, array=layout == "array")
+        texts = False
         for row, value in enumerate(values, 1):
-            yield _raw_row(row, value)
+            texts = texts or (row == 1 and isinstance(value, str))
+            yield RawRow(row, {"text": value}) if texts and isinstance(value, str) else _raw_row(row, value)
 
 
 def _raw_row(row: int, value: object) -> RawRow:
     if isinstance(value, dict):
         return RawRow(row, value)
+    if isinstance(value, list) and value and isinstance(value[0], dict) and ("role" in value[0] or "from" in value[0]):
+        return RawRow(row, {"messages": value})
     kind = "null" if value is None else {list: "list", str: "text", bool: "boolean"}.get(type(value), "number")
-    return RawRow(row, {}, [Problem(row=row, column=None, key="not_an_object", params={"kind": kind})])
+    return RawRow(row, {"value": value}, [Problem(row=row, column=None, key="not_an_object", params={"kind": kind})])
 
 
 def _read_lines(file: TextIO) -> Iterator[object]:
@@ -73,6 +85,7 @@ def _read_lines(file: TextIO) -> Iterator[object]:
             raise TooLarge("row", row=row, most=MAX_ROW_CHARACTERS)
         try:
             value = _decoder.decode(text)
+            _check_depth(value, text, 0, len(text))
         except (ValueError, RecursionError) as error:
             raise _located(error, text, 0, number, 1 + line.index(text[0])) from error
         yield value
@@ -83,6 +96,9 @@ def _read_values(file: TextIO, *, array: bool) -> Iterator[object]:
     if not array:
         while text.peek():
             yield text.take_value()
+            line = text.line
+            if text.peek() and text.line == line:
+                raise text.error("Extra data")
         return
     text.take("[")
     if text.peek() != "]":
@@ -129,6 +145,7 @@ class _Window:
         while True:
             try:
                 value, end = _decoder.raw_decode(self._buffer, self._position)
+                _check_depth(value, self._buffer, self._position, end)
             except (ValueError, RecursionError) as error:
                 # It may only be cut by the end of the buffer.
                 if not isinstance(error, json.JSONDecodeError) or not self._read_more():
@@ -137,6 +154,11 @@ class _Window:
                 if end < len(self._buffer) or not self._read_more():
                     self._position = end
                     return value
+
+    @property
+    def line(self) -> int:
+        """The line at the current position, from 1."""
+        return self._line + self._buffer.count("\n", 0, self._position)
 
     def error(self, reason: str) -> DatasetInvalid:
         """Make the refusal of what stands at the current position."""
@@ -163,6 +185,24 @@ def _move(text: str, line: int, column: int) -> tuple[int, int]:
     """Return line and column after `text` that begins at (line, column)."""
     breaks = text.count("\n")
     return (line + breaks, len(text) - text.rindex("\n")) if breaks else (line, column + len(text))
+
+
+def _check_depth(value: object, text: str, start: int, end: int) -> None:
+    """Raise RecursionError for a value nested beyond MAX_DEPTH; `text[start:end]` is how it is written."""
+    if text.count("[", start, end) + text.count("{", start, end) <= MAX_DEPTH:
+        return
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for found in level:
+            if isinstance(found, dict):
+                inner += [below for below in found.values() if isinstance(below, dict | list)]
+            elif isinstance(found, list):
+                inner += [below for below in found if isinstance(below, dict | list)]
+        if not inner:
+            return
+        level = inner
+    raise RecursionError
 
 
 def _located(error: Exception, text: str, start: int, line: int, column: int) -> DatasetInvalid:

@@ -20,9 +20,12 @@ class RowKeys:
     def __init__(self) -> None:
         self._prompts = array("Q")
         self._distinct: set[int] = set()
+        self._own = bytearray()
+        """Per row: 0 = the file says nothing, 1 = to train, 2 = held out."""
 
-    def add(self, example: Example) -> None:
-        """Take the next row."""
+    def add(self, example: Example, heldout: bool | None = None) -> None:
+        """Take the next row; `heldout` is what the file itself says about it."""
+        self._own.append(0 if heldout is None else 1 + heldout)
         self._prompts.append(_hash(_prompt(example)))
         self._distinct.add(_hash(_whole(example)))
 
@@ -40,6 +43,8 @@ class RowKeys:
         MINIMUM_HELDOUT_ROWS on that side (nearly all rows share one prompt).
         """
         flags = bytearray(len(self._prompts))
+        if 2 in self._own and self._own.count(2) < len(self._own):
+            return self._respect_own(flags)
         if self.distinct_rows < MINIMUM_DISTINCT_ROWS:
             return flags
         wanted = max(MINIMUM_HELDOUT_ROWS, round(HELDOUT_SHARE * len(self._prompts)))
@@ -57,6 +62,13 @@ class RowKeys:
             return flags
         for row, prompt in enumerate(self._prompts):
             flags[row] = prompt in chosen
+        return flags
+
+    def _respect_own(self, flags: bytearray) -> bytearray:
+        """Hold out what the file holds out, and the training rows with the same prompt: nothing measured is trained."""
+        held = {prompt for prompt, own in zip(self._prompts, self._own, strict=True) if own == 2}
+        for row, prompt in enumerate(self._prompts):
+            flags[row] = prompt in held
         return flags
 
 

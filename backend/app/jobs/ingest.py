@@ -13,7 +13,9 @@ from app.contracts.events import (
     EvalLogged,
     JobEvent,
     JobFailed,
+    Noted,
     PhaseStarted,
+    PriorityChanged,
     StatusChanged,
     StepLogged,
     job_event,
@@ -48,8 +50,8 @@ def ingest(session: Session, row: JobRow, job_dir: JobDir) -> int:
             apply(row, event)
         except IllegalMove as problem:
             log.warning("Job %s: event %d is passed over: %s", row.job_id, event.seq, problem)
-            row.last_seq = event.seq
-            continue
+            params = {"status": problem.old.value, "new_status": problem.new.value}
+            event = Noted(seq=event.seq, at=event.at, level="info", key="move_passed_over", params=params)  # no gap in seq
         session.add(JobEventRow(job_id=row.job_id, seq=event.seq, kind=event.kind, body=event.model_dump_json()))
         row.last_seq = event.seq
         taken += 1
@@ -82,6 +84,8 @@ def apply(row: JobRow, event: JobEvent) -> None:
             row.heldout_loss = event.loss
             if event.step == 0:
                 row.heldout_loss_before = event.loss
+        case PriorityChanged():
+            row.priority = event.priority
         case _:
             pass
 

@@ -1,5 +1,6 @@
 """Data sets: import an upload, list, read, map, delete, show tokens. The folder is the truth, the row its index."""
 
+import re
 import uuid
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.storage.repositories import Datasets
 
 SAMPLE, SAMPLE_NAME = "helpdesk.csv", "helpdesk"
 """File in app/assets and the name that its data set gets."""
+PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 WHOLE_ROW = 1 << 17
 """Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
 
@@ -27,7 +29,7 @@ def import_upload(
     target = studio.dataset_dir(f"ds-{uuid.uuid4().hex[:12]}")
     info = import_file(source, filename=filename, name=name, target=target, mapping=mapping)
     with studio.database.writing() as session:
-        Datasets(session).put(info)
+        Datasets(session).put(info, studio.folder_id)
     return info
 
 
@@ -50,7 +52,7 @@ def list_datasets(studio: Studio, session: Session) -> list[DatasetInfo]:
 
 def find_dir(studio: Studio, dataset_id: str) -> DatasetDir | None:
     """Return the folder of a data set, or None. An id that is no plain name finds nothing."""
-    if not dataset_id or Path(dataset_id).name != dataset_id or dataset_id.startswith("."):
+    if not PLAIN_ID.fullmatch(dataset_id):
         return None
     folder = studio.dataset_dir(dataset_id)
     return folder if folder.find_info() is not None else None
@@ -73,7 +75,7 @@ def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInf
     """Read the rows again with another mapping. Raise NotFound, DatasetInvalid."""
     info = remap(get_dir(studio, dataset_id), mapping)
     with studio.database.writing() as session:
-        Datasets(session).put(info)
+        Datasets(session).put(info, studio.folder_id)
     return info
 
 

@@ -6,12 +6,15 @@ model's own config.json; a model with neither still gets a rough plan from `vram
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, TrainingJob
+from app.contracts.export import ExportFormat
+from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, ResumeFrom, TrainingJob
 from app.contracts.options import Dtype, LongRows, Method, Objective, Quantization, Scheduler
-from app.services import job_service
+from app.core.errors import DatasetInvalid
+from app.services import job_control, job_service
 from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
 from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, plan_run
@@ -281,6 +284,11 @@ def finetune(
     name: str | None = None,
     device_id: str | None = None,
     continue_from: str | None = None,
+    exports: Sequence[ExportFormat] = (),
+    resume_from: ResumeFrom | None = None,
+    checkpoint_every_steps: int | None = None,
+    checkpoint_every_seconds: float | None = None,
+    checkpoints_kept: int | None = None,
     objective: Objective | None = None,
     method: Method | None = None,
     beta: float | None = None,
@@ -307,7 +315,9 @@ def finetune(
 ) -> JobRow:
     """Queue a fine-tuning job and return its row. None = automatic; the job records each value and who decided it.
 
-    `continue_from` is a finished job of the same model, whose adapter is trained further.
+    `continue_from` is a finished job of the same model, whose adapter is trained further. `resume_from` goes on where a
+    failed or cancelled job stood, with that job's values (job_control.py). A checkpoint is written by time, and every
+    `checkpoint_every_steps` optimizer steps where that is set.
     Raise Invalid for a value out of range, NotFound for an unknown data set, model or device, HubUnreachable when the
     weights are neither here nor can be had: all of them before anything is queued. Too little memory is a warning in
     the plan, never an error.
@@ -337,14 +347,27 @@ def finetune(
         "gradient_checkpointing": gradient_checkpointing,
         "seed": seed,
     }
+    if resume_from is not None:
+        return job_control.continue_ended(
+            studio, resume_from, dataset_id=dataset_id, model_name=model_name, name=name, options=options
+        )
     model = partial(get_model, studio, model_name)
     run = plan_run(studio, dataset_id, model, device_id=device_id, continue_from=continue_from, options=options)
+    if not run.info.confirmed:
+        raise DatasetInvalid("unconfirmed", columns=", ".join(run.info.columns[:8]))
     source = studio.models.resolve(run.model.entry.name)
     start = run.continued.folder.adapter if run.continued else None
-    return job_service.enqueue(studio, _build_job(run, source, name), run.dataset, start)
+    saving = {
+        "checkpoint_every_steps": checkpoint_every_steps,
+        "checkpoint_every_seconds": checkpoint_every_seconds,
+        "checkpoints_kept": checkpoints_kept,
+    }
+    chosen = {field: value for field, value in saving.items() if value is not None}
+    job = _build_job(run, source, name, exports).model_copy(update=chosen)
+    return job_service.enqueue(studio, job, run.dataset, start)
 
 
-def _build_job(run: PlannedRun, source: ModelSource, name: str | None) -> TrainingJob:
+def _build_job(run: PlannedRun, source: ModelSource, name: str | None, exports: Sequence[ExportFormat]) -> TrainingJob:
     value = {option: resolved.value for option, resolved in run.plan.resolved.items()}
     display_name = run.model.entry.display_name
     return TrainingJob(
@@ -388,6 +411,7 @@ def _build_job(run: PlannedRun, source: ModelSource, name: str | None) -> Traini
         checkpoint_every_seconds=CHECKPOINT_SECONDS,
         method=value["method"],
         beta=value["beta"],
+        exports=list(dict.fromkeys(exports)),
         continue_from=run.continued.job.job_id if run.continued else None,
         plan=run.plan,
         versions=versions(),

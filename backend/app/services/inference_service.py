@@ -86,4 +86,4 @@ def _answer_one(studio: Studio, device_id: str, command: GenerateCommand) -> Ite
 
 def _is_training(studio: Studio, device_id: str) -> bool:
     with studio.database.reading() as session:
-        return bool(Jobs(session).active(device_id))
+        return Jobs(session).find_in_slot(studio.supervisor.claimant.slot(device_id)) is not None

@@ -22,9 +22,10 @@ from app.core.errors import Conflict, NotFound
 from app.jobs.broker import read_after
 from app.jobs.ingest import ingest
 from app.jobs.supervisor import NEW_PREFIX
-from app.services.studio import RequestKey, Studio
+from app.services.disk_budget import check_room
+from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
-from app.storage.job_dir import JobDir, utc_now
+from app.storage.job_dir import JobDir, RequestKey, fsync_folder, utc_now, write_atomically
 from app.storage.repositories import Events, Jobs
 from app.storage.tables import IdempotencyKeyRow, JobRow
 
@@ -43,7 +44,7 @@ def find_or_reserve(studio: Studio, key: str | None, request: str) -> Reservatio
     """Look an Idempotency-Key up. Raise Conflict when it came with another request before."""
     if key is None:
         return Reservation(studio)
-    wanted = RequestKey(key, hashlib.sha256(request.encode()).hexdigest())
+    wanted = RequestKey(key=key, request_hash=hashlib.sha256(request.encode()).hexdigest())
     with studio.database.reading() as session:
         found = _find_by_key(session, wanted)
     return Reservation(studio.for_request(wanted), found)
@@ -58,25 +59,35 @@ def _find_by_key(session: Session, wanted: RequestKey) -> JobRow | None:
     return Jobs(session).find(row.job_id)
 
 
-def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path | None = None) -> JobRow:
-    """Make the job's folder with its own links to the rows (and to the adapter that it starts with), put the job in the queue
-    and return its row.
+def enqueue(
+    studio: Studio, job: TrainingJob, rows: DatasetDir | JobDir, start: Path | None = None, checkpoint: Path | None = None
+) -> JobRow:
+    """Make the job's folder with its own links to the rows (and to the adapter or the checkpoint that it starts with), put the
+    job in the queue and return its row.
 
-    The folder appears under its name only when the row is about to be committed, so that a crash leaves both or none.
-    With an Idempotency-Key that another request has used meanwhile, return the job of that request.
+    The folder is complete and on the disk before the row is committed: a crash in between leaves a folder without a row,
+    which the next server lists (jobs/indexing.py), never a row without a folder.
+    With an Idempotency-Key that another request has used meanwhile, return the job of that request. Raise DiskFull.
     """
+    check_room(studio.settings.data_dir, job, rows)
     target = studio.job_dir(job.job_id)
     aside = JobDir(target.path.with_name(NEW_PREFIX + job.job_id))
     try:
         aside.create(job)
-        os.link(dataset.train_file, aside.train_file)
-        if dataset.heldout_file.exists():
-            os.link(dataset.heldout_file, aside.heldout_file)
+        os.link(rows.train_file, aside.train_file)
+        if rows.heldout_file.exists():
+            os.link(rows.heldout_file, aside.heldout_file)
         if start is not None:
             shutil.copytree(start, aside.start_adapter, copy_function=os.link)
+        if checkpoint is not None:
+            shutil.copytree(checkpoint, aside.checkpoints / checkpoint.name, copy_function=os.link)
+        if studio.request_key is not None:
+            write_atomically(aside.request_file, studio.request_key.model_dump_json())
         aside.append(StatusChanged(status=JobStatus.QUEUED))
+        for folder in (aside.path / "data", aside.path):
+            fsync_folder(folder)
         with studio.database.writing() as session:
-            row = Jobs(session).add(job)
+            row = Jobs(session).add(job, studio.folder_id)
             ingest(session, row, aside)
             if studio.request_key is not None:
                 session.add(
@@ -89,6 +100,7 @@ def enqueue(studio: Studio, job: TrainingJob, dataset: DatasetDir, start: Path |
                 )
             session.flush()
             aside.path.rename(target.path)
+            fsync_folder(target.path.parent)
     except IntegrityError:
         with studio.database.reading() as session:
             found = _find_by_key(session, studio.request_key) if studio.request_key else None
@@ -223,6 +235,8 @@ def commands(job: TrainingJob) -> dict[str, str]:
     values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
     if job.continue_from is not None:
         values["continue_from"] = job.continue_from
+    if job.exports:
+        values["exports"] = job.exports
     body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
     curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
     arguments = ["affinage", "finetune", job.dataset.dataset_id, "--model", job.model.model_id]

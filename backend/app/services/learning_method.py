@@ -15,6 +15,7 @@ METHODS: dict[Shape, tuple[Method, ...]] = {
     "classification": ("classification", "sft"),
     "preference": ("dpo", "kto", "sft"),
     "unpaired": ("kto",),
+    "instances": ("sft",),
 }
 """The methods that can learn the rows of a shape, the automatic one first."""
 ROWS_READ = {"dpo": 2}

@@ -1,6 +1,7 @@
 """Models outside the catalogue: added by a person, or named once; configured from config.json alone, before any weight moves."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from app.storage.hub import hub_endpoint
 from app.storage.hub_config import fetch_config
 from app.storage.job_dir import utc_now
 from app.storage.model_store import is_folder_id
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+"""Types and architectures name classes; anything else has become source code in other programs (CVE-2026-93348)."""
 
 
 def get_outside_model(studio: Studio, model_name: str) -> FoundModel:
@@ -95,7 +99,7 @@ def configure(studio: Studio, model_id: str, config: dict[str, Any], *, ask: boo
     takes seconds, else where it was asked before.
     """
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or not model_type:
+    if not isinstance(model_type, str) or not PLAIN_NAME.fullmatch(model_type):
         raise Unsupported("model_config", field="model_type")
     check_is_decoder(model_id, config)
     shape: ModelShape = shape_from_config(config)
@@ -109,6 +113,8 @@ def check_is_decoder(model_id: str, config: dict[str, Any]) -> None:
     """Raise Unsupported for a model that states that it does not continue text: an encoder, a translator, a classifier."""
     architectures = config.get("architectures")
     stated = [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    if not all(PLAIN_NAME.fullmatch(name) for name in stated):
+        raise Unsupported("model_config", field="architectures")
     continues = not stated or any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in stated)
     if config.get("is_encoder_decoder") is True or not continues:
         raise Unsupported("not_a_decoder", model_id=model_id, architecture=", ".join(stated) or str(config.get("model_type")))

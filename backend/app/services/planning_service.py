@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 from app.contracts.hardware import Device
+from app.contracts.job import ResumeFrom
 from app.contracts.options import FinetuningOptions, Quantization
 from app.contracts.plan import Notice, Plan, Verdict
 from app.core.messages import Language, localise
@@ -64,7 +65,12 @@ def plan(
     *,
     device_id: str | None = None,
     continue_from: str | None = None,
-    name: str | None = None,  # noqa: ARG001  accepted so that one request serves both
+    exports: object = (),  # noqa: ARG001  a start takes it too; it changes nothing of the plan
+    name: str | None = None,  # noqa: ARG001  accepted so that one request serves both; so are the next four
+    resume_from: ResumeFrom | None = None,  # noqa: ARG001
+    checkpoint_every_steps: int | None = None,  # noqa: ARG001
+    checkpoint_every_seconds: float | None = None,  # noqa: ARG001
+    checkpoints_kept: int | None = None,  # noqa: ARG001
     **options: Any,
 ) -> Plan:
     """Return what a job with these arguments would take; the arguments are those of `finetune`.

@@ -21,11 +21,12 @@ from app.services.tracing_service import Tracing, open_tracing
 from app.storage.added_models import AddedModels
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 from app.storage.db import Database
-from app.storage.job_dir import JobDir
+from app.storage.folder_identity import read_folder_id
+from app.storage.job_dir import JobDir, RequestKey
 from app.storage.migrate import upgrade
 from app.storage.model_store import ModelStore
 from app.storage.planner_dir import PlannerDir
-from app.storage.repositories import Datasets
+from app.storage.repositories import Datasets, Jobs
 from app.storage.server_lock import AlreadyServed, ServerLock
 
 log = logging.getLogger(__name__)
@@ -52,14 +53,6 @@ class HardwareGauge:
 
 
 @dataclass(frozen=True)
-class RequestKey:
-    """An `Idempotency-Key` and the hash of the request that it came with."""
-
-    key: str
-    request_hash: str
-
-
-@dataclass(frozen=True)
 class Studio:
     """Everything that a use case needs. Services take it as their first argument."""
 
@@ -75,6 +68,8 @@ class Studio:
     workers: InferenceWorkers
     tracing: Tracing
     lock: ServerLock
+    folder_id: str
+    """Names the data folder (storage/folder_identity.py)."""
     request_key: RequestKey | None = field(default=None)
     """Set while one request is served: the job that it queues is remembered under this key."""
 
@@ -105,16 +100,23 @@ class Studio:
         A command without a server wraps its job in this; a running trainer survives the end of the block and is found
         again by the next supervisor. With `required`, raise AlreadyServed instead of yielding False.
         """
+        shared = self.settings.shares_database
         try:
-            self.lock.acquire(address)
+            if shared and not required and self.lock.held():
+                yield False
+                return
+            alone = self.lock.join(address) if shared else bool(self.lock.acquire(address))
         except AlreadyServed:
             if required:
                 raise
             yield False
             return
         try:
-            self._tidy()
-            self.supervisor.start()
+            if alone:
+                self._tidy()
+            self.supervisor.start(alone=alone)
+            if shared:
+                self.lock.share()
             yield True
         finally:
             self.supervisor.stop()
@@ -127,12 +129,13 @@ class Studio:
         for leftover in (self.settings.data_dir / "tmp").iterdir():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         with self.database.writing() as session:
+            Jobs(session).settle(self.folder_id)
             index = Datasets(session)
             found = {folder.dataset_id: folder for folder in list_datasets(datasets)}
-            for dataset_id in set(index.ids_newest_first()) - set(found):
+            for dataset_id in set(index.ids_newest_first(self.folder_id)) - set(found):
                 index.delete(dataset_id)
             for folder in found.values():
-                index.put(folder.read_info())
+                index.put(folder.read_info(), self.folder_id)
 
     def close(self) -> None:
         """Stop the threads of this process and return its connections; trainers go on."""
@@ -177,4 +180,5 @@ def open_studio(settings: Settings) -> Studio:
         workers=workers,
         tracing=tracing,
         lock=ServerLock(data_dir),
+        folder_id=read_folder_id(data_dir),
     )

@@ -2,6 +2,7 @@
 
 datasets/<id>/
     source.<ext>        the file as it was given, unchanged
+    decoded             its rows as text, where it is packed or no text itself
     rows.jsonl          the usable rows, one contracts.dataset.Example a line
     train.jsonl         the rows that are trained
     heldout.jsonl       the rows that are only measured (empty when there are too few rows)
@@ -36,6 +37,11 @@ class DatasetDir:
     def source_file(self, file_format: FileFormat) -> Path:
         """Return where the given file is kept."""
         return self.path / f"source.{file_format}"
+
+    @property
+    def decoded_file(self) -> Path:
+        """Return where the rows of a file stand that cannot be read itself (packed, a spreadsheet, ...)."""
+        return self.path / "decoded"
 
     def write_info(self, info: DatasetInfo) -> None:
         """Replace dataset.json."""

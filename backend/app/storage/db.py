@@ -46,7 +46,7 @@ def sqlite_is_fixed(version: tuple[int, ...]) -> bool:
 def open_engine(url: str) -> Engine:
     """Return an engine with the house settings. Creates no tables (see migrations)."""
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
     module = sqlite_module()
     version = tuple(module.sqlite_version_info)
     if not sqlite_is_fixed(version):
@@ -76,7 +76,9 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = open_engine(url)
-        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        # SQLite's readers see one state of the database by themselves; PostgreSQL's do when they are asked to.
+        snapshot = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+        self._readers = sessionmaker(self.engine.execution_options(**snapshot), expire_on_commit=False)
         self._writers = sessionmaker(self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False)
 
     @contextmanager

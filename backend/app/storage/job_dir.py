@@ -2,10 +2,13 @@
 
 jobs/<id>/
     job.json            TrainingJob, frozen
+    request.json        RequestKey: the Idempotency-Key that the job was started with, if any
     events.jsonl        JobEvent lines, seq 1, 2, 3, ...
     process.json        ProcessIdentity of the trainer of the current attempt
+    trainer.lock        locked as long as the trainer lives, whoever started it and wherever
     trainer.log         its stdout and stderr
     control/cancel      asks the trainer to stop (control/pause: stop at a checkpoint)
+    control/heartbeat   touched by the trainer about once a second while it works
     data/               train.jsonl, heldout.jsonl: hard links into the data set
     encoded/            the same as token ids, while the job is unfinished
     start/              the adapter that the job continues, if it does
@@ -14,15 +17,16 @@ jobs/<id>/
     report.json         Report
 """
 
+import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.contracts.events import Event, JobEvent, job_event
+from app.contracts.events import Event, JobEvent, JobFailed, StatusChanged, job_event
 from app.contracts.frozen import Frozen
 from app.contracts.job import TrainingJob
 from app.contracts.report import Report
@@ -62,6 +66,13 @@ class ProcessIdentity(Frozen):
     boot_id: str
 
 
+class RequestKey(Frozen):
+    """An `Idempotency-Key` and the hash of the request that it came with."""
+
+    key: str
+    request_hash: str
+
+
 class JobDir:
     """Paths and files of one job."""
 
@@ -70,10 +81,13 @@ class JobDir:
         self.job_file = path / "job.json"
         self.events_file = path / "events.jsonl"
         self.process_file = path / "process.json"
+        self.request_file = path / "request.json"
+        self.lock_file = path / "trainer.lock"
         self.log_file = path / "trainer.log"
         self.report_file = path / "report.json"
         self.cancel_file = path / "control" / "cancel"
         self.pause_file = path / "control" / "pause"
+        self.heartbeat_file = path / "control" / "heartbeat"
         self.train_file = path / "data" / "train.jsonl"
         self.heldout_file = path / "data" / "heldout.jsonl"
         self.encoded = path / "encoded"
@@ -92,6 +106,13 @@ class JobDir:
         """Return the frozen job."""
         return TrainingJob.model_validate_json(self.job_file.read_bytes())
 
+    def find_request(self) -> RequestKey | None:
+        """Return the Idempotency-Key that the job was started with, if any."""
+        try:
+            return RequestKey.model_validate_json(self.request_file.read_bytes())
+        except FileNotFoundError:
+            return None
+
     def find_report(self) -> Report | None:
         """Return the report once the job has written one."""
         return Report.model_validate_json(self.report_file.read_bytes()) if self.report_file.exists() else None
@@ -103,15 +124,34 @@ class JobDir:
         except FileNotFoundError:
             return None
 
+    def is_trained(self) -> bool:
+        """Whether some process, on this machine or another, holds the trainer's lock."""
+        try:
+            descriptor = os.open(self.lock_file, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look do not see each other
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def append(self, event: Event) -> JobEvent:
         """Write one event with the next `seq` and the time; return it as written.
 
-        Trainer and server may both append: the lock orders them. A line torn by a crash is cut off first.
+        Trainer and server may both append: the lock orders them. A line torn by a crash is cut off first. A change of
+        the status is on the disk before it is told to anybody.
         """
         with self._locked_events() as descriptor:
             last = self._repair_tail(descriptor)
             stamped = event.model_copy(update={"seq": last + 1, "at": utc_now()})
-            os.write(descriptor, stamped.model_dump_json().encode() + b"\n")
+            line = stamped.model_dump_json().encode() + b"\n"
+            if os.write(descriptor, line) < len(line):  # the disk took only a part; the next one who writes cuts it off
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.events_file))
+            if isinstance(event, StatusChanged | JobFailed):
+                os.fsync(descriptor)
         return job_event.validate_python(stamped.model_dump())
 
     def read_events(self, after: int = 0) -> Iterator[JobEvent]:
@@ -125,6 +165,20 @@ class JobDir:
                 event = job_event.validate_json(line)
                 if event.seq > after:
                     yield event
+
+    def restore_lines(self, lines: Iterable[tuple[int, str]]) -> tuple[int, int]:
+        """Append those (seq, line) that the file lacks; return the last seq and the size of the file in bytes.
+
+        After a loss of power the database may know events that never reached the disk here.
+        """
+        with self._locked_events() as descriptor:
+            last = self._repair_tail(descriptor)
+            for seq, line in lines:
+                if seq > last:
+                    os.write(descriptor, line.encode() + b"\n")
+                    last = seq
+            os.fsync(descriptor)
+            return last, os.fstat(descriptor).st_size
 
     @contextmanager
     def _locked_events(self) -> Iterator[int]:

@@ -1,8 +1,9 @@
 """Queries, one class a table. No rule of the business lives here."""
 
+import socket
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.contracts.dataset import DatasetInfo
@@ -20,8 +21,8 @@ class Jobs:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def add(self, job: TrainingJob) -> JobRow:
-        """Insert a queued job."""
+    def add(self, job: TrainingJob, folder_id: str) -> JobRow:
+        """Insert a queued job that lies in the data folder `folder_id`."""
         row = JobRow(
             job_id=job.job_id,
             name=job.name,
@@ -37,6 +38,9 @@ class Jobs:
             total_steps=job.plan.steps,
             last_seq=0,
             events_offset=0,
+            priority=0,
+            folder_id=folder_id,
+            host=socket.gethostname(),
         )
         self.session.add(row)
         self.session.flush()
@@ -60,29 +64,24 @@ class Jobs:
             statement = statement.where(JobRow.number < select(JobRow.number).where(JobRow.job_id == after).scalar_subquery())
         return self.session.scalars(statement).all()
 
-    def active(self, device_id: str | None = None) -> Sequence[JobRow]:
+    def active(self) -> Sequence[JobRow]:
         """Return the jobs that hold a device, oldest first."""
-        statement = select(JobRow).where(JobRow.status.in_(ACTIVE)).order_by(JobRow.number)
-        if device_id is not None:
-            statement = statement.where(JobRow.device_id == device_id)
-        return self.session.scalars(statement).all()
+        return self.session.scalars(select(JobRow).where(JobRow.status.in_(ACTIVE)).order_by(JobRow.number)).all()
 
-    def unfinished(self) -> Sequence[JobRow]:
-        """Return every job that has not ended, oldest first."""
+    def find_in_slot(self, slot: str) -> JobRow | None:
+        """Return the job that holds a device (storage/leases.py), or None."""
+        return self.session.scalar(select(JobRow).where(JobRow.slot == slot, JobRow.status.in_(ACTIVE)))
+
+    def unfinished(self, folder_id: str) -> Sequence[JobRow]:
+        """Return every job of a data folder that has not ended, oldest first."""
         ended = [status for status in JobStatus if status.terminal]
-        return self.session.scalars(select(JobRow).where(JobRow.status.not_in(ended)).order_by(JobRow.number)).all()
+        statement = select(JobRow).where(JobRow.status.not_in(ended), JobRow.folder_id == folder_id)
+        return self.session.scalars(statement.order_by(JobRow.number)).all()
 
-    def next_queued(self, blocked_devices: set[str]) -> JobRow | None:
-        """Return the oldest queued job whose device is free and not in `blocked_devices`, locked."""
-        busy = select(JobRow.device_id).where(JobRow.status.in_(ACTIVE))
-        statement = (
-            select(JobRow)
-            .where(JobRow.status == JobStatus.QUEUED, JobRow.device_id.not_in(busy), JobRow.device_id.not_in(blocked_devices))
-            .order_by(JobRow.number)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        return self.session.scalar(statement)
+    def settle(self, folder_id: str) -> None:
+        """Give the rows of versions that noted no data folder to this one: there was only one then."""
+        for table in (JobRow, DatasetRow):
+            self.session.execute(update(table).where(table.folder_id.is_(None)).values(folder_id=folder_id))
 
     def ids(self) -> set[str]:
         """Return every job id."""
@@ -100,6 +99,7 @@ class Jobs:
             number=last.number + 1 if last else 1,
             micro_batch_size=micro_batch_size,
             started_at=at,
+            host=socket.gethostname(),
             oom_kills_before=oom_kills,
         )
         self.session.add(attempt)
@@ -139,8 +139,8 @@ class Datasets:
     def __init__(self, session: Session) -> None:
         self.session = session
 
-    def put(self, info: DatasetInfo) -> None:
-        """Insert or replace the row of a data set."""
+    def put(self, info: DatasetInfo, folder_id: str) -> None:
+        """Insert or replace the row of a data set that lies in the data folder `folder_id`."""
         self.session.merge(
             DatasetRow(
                 dataset_id=info.dataset_id,
@@ -148,12 +148,15 @@ class Datasets:
                 created_at=info.created_at,
                 rows=info.rows,
                 content_hash=info.content_hash,
+                folder_id=folder_id,
             )
         )
 
-    def ids_newest_first(self) -> Sequence[str]:
-        """Return every id."""
+    def ids_newest_first(self, folder_id: str | None = None) -> Sequence[str]:
+        """Return every id, or those of one data folder."""
         statement = select(DatasetRow.dataset_id).order_by(DatasetRow.created_at.desc(), DatasetRow.dataset_id)
+        if folder_id is not None:
+            statement = statement.where(DatasetRow.folder_id == folder_id)
         return self.session.scalars(statement).all()
 
     def delete(self, dataset_id: str) -> None:

@@ -1,8 +1,13 @@
-"""`server.lock`: one process per data folder supervises jobs. The lock dies with its process, so it is never stale."""
+"""`server.lock`: who supervises the jobs of a data folder. The lock dies with its process, so it is never stale.
+
+With SQLite one process does, and a second one says so and ends. Over PostgreSQL several servers may share a folder: each
+is alone while it tidies up, then they hold the lock together.
+"""
 
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +20,10 @@ class AlreadyServed(Conflict):
 
     def __init__(self, data_dir: Path, owner: dict[str, str]) -> None:
         super().__init__("already_served", data_dir=data_dir, pid=owner.get("pid", "?"), address=owner.get("address", "?"))
+
+
+SHARE_SECONDS = 60.0
+"""How long a server waits for another one that tidies up."""
 
 
 class ServerLock:
@@ -37,6 +46,38 @@ class ServerLock:
         os.pwrite(descriptor, json.dumps({"pid": str(os.getpid()), "address": address}).encode(), 0)
         self._descriptor = descriptor
         return self
+
+    def join(self, address: str) -> bool:
+        """Take the lock among others; return whether nobody else has it: then call `share` when all is tidy.
+
+        Raise AlreadyServed where one keeps it to itself.
+        """
+        deadline = time.monotonic() + SHARE_SECONDS
+        while True:
+            try:
+                self.acquire(address)
+                return True
+            except AlreadyServed:
+                if self._try_shared():
+                    return False
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def share(self) -> None:
+        """Let other servers of the folder in."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def _try_shared(self) -> bool:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
 
     def owner(self) -> dict[str, str] | None:
         """Return what the last holder wrote (`pid`, `address`), or None. It may have ended since; see `held`."""

@@ -22,10 +22,10 @@ class JobRow(Table):
     """One fine-tuning job: what was asked, where it stands, the latest numbers."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_status_device_id", "status", "device_id"),)
+    __table_args__ = (Index("ix_jobs_status_device_id", "status", "device_id"), Index("ix_jobs_lease_owner", "lease_owner"))
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    """Order of creation: the queue's order."""
+    """Order of creation: the queue's order among jobs of one priority."""
     job_id: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(String(300))
     status: Mapped[str] = mapped_column(String(20))
@@ -40,6 +40,19 @@ class JobRow(Table):
     finished_at: Mapped[str | None] = mapped_column(String(32))
     spec: Mapped[str] = mapped_column(Text)
     """job.json, word for word."""
+
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Higher starts earlier."""
+    folder_id: Mapped[str | None] = mapped_column(String(40))
+    """The data folder that holds the job (storage/folder_identity.py); None in rows of versions that did not note it."""
+    host: Mapped[str | None] = mapped_column(String(255))
+    """Name of the machine on which the job was made, for people."""
+    slot: Mapped[str | None] = mapped_column(String(100), unique=True)
+    """`<machine>/<device>` from the claim until the trainer's process is gone."""
+    lease_owner: Mapped[str | None] = mapped_column(String(300))
+    """The server that looks after the job."""
+    lease_until: Mapped[float | None] = mapped_column(Float)
+    """Until when, in seconds of the database's clock."""
 
     phase: Mapped[str | None] = mapped_column(String(20))
     step: Mapped[int] = mapped_column(Integer, default=0)
@@ -77,6 +90,7 @@ class JobAttemptRow(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer)
     """From 1."""
+    host: Mapped[str | None] = mapped_column(String(255))
     micro_batch_size: Mapped[int] = mapped_column(Integer)
     started_at: Mapped[str] = mapped_column(String(32))
     finished_at: Mapped[str | None] = mapped_column(String(32))
@@ -107,6 +121,7 @@ class DatasetRow(Table):
     created_at: Mapped[str] = mapped_column(String(32), index=True)
     rows: Mapped[int] = mapped_column(Integer)
     content_hash: Mapped[str] = mapped_column(String(64))
+    folder_id: Mapped[str | None] = mapped_column(String(40))
 
 
 class IdempotencyKeyRow(Table):

@@ -1,7 +1,8 @@
 """Process entry: `python -m app.training <job folder> [--micro-batch ROWS]` runs one job.
 
-Exit codes: 0 succeeded, 3 failed (the event says why), 4 cancelled, 5 paused at a checkpoint (no event: the supervisor
-owns that state). Any other end means that the process was killed.
+Exit codes: 0 succeeded, 3 failed (the event says why), 4 cancelled, 5 paused at a checkpoint, 6 paused because the disk
+is full (both without an event: the supervisor owns that state, and a full disk may take no event). Any other end means
+that the process was killed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from app.contracts.status import JobStatus
 from app.core.errors import AffinageError, DiskFull, OutOfDeviceMemory, OutOfHostMemory
 from app.storage.job_dir import JobDir
 
-SUCCEEDED, FAILED, CANCELLED, PAUSED = 0, 3, 4, 5
+SUCCEEDED, FAILED, CANCELLED, PAUSED, DISK_FULL = 0, 3, 4, 5, 6
 EVIDENCE_LINES = 12
 
 log = logging.getLogger("app.training")
@@ -47,12 +48,15 @@ def main(argv: list[str] | None = None) -> int:
 
         stop = StopWatch(job_dir)
         stop.listen()
+        stop.beat()
         from transformers.utils import logging as transformers_logging
 
         from app.training.engine import train
+        from app.training.rehearsal import begin_exports, rehearse
 
         transformers_logging.disable_progress_bar()
         try:
+            rehearse(job_dir, stop)
             train(job_dir, stop, arguments.micro_batch)
         except Stopped as stopped:
             if stopped.reason == "paused":
@@ -61,9 +65,13 @@ def main(argv: list[str] | None = None) -> int:
             return CANCELLED
     except Exception as error:
         log.exception("the job failed")
-        job_dir.append(describe_failure(error))
+        failure = describe_failure(error)
+        if failure.code == DiskFull.code:
+            return DISK_FULL
+        job_dir.append(failure)
         return FAILED
     job_dir.append(StatusChanged(status=JobStatus.SUCCEEDED))
+    begin_exports(job_dir, job_dir.read_job())
     return SUCCEEDED
 
 

@@ -1,16 +1,9 @@
 """Checkpoints of a run: adapter, optimizer, random state, position. Safetensors and JSON only, never pickle.
 
-checkpoints/checkpoint-<step>/
-    adapter.safetensors     A and B by PEFT's names
-    optimizer.safetensors   AdamW's moments and step counts, by the same names
-    state.json              RunState
-    manifest.json           SHA-256 of the three, written last
-
-The folder is written aside, synchronised and renamed: one with its final name is complete. The order of the rows needs
-no state of its own (see batching.py).
+The folder (storage/checkpoint_dir.py) is written aside, synchronised and renamed: one with its final name is complete.
+The order of the rows needs no state of its own (see batching.py).
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,13 +16,32 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from app.contracts.frozen import Frozen
-from app.core.errors import CheckpointCorrupt, Invalid
+from app.core.errors import CheckpointCorrupt, DiskFull, Invalid
+from app.core.units import format_bytes
+from app.storage.checkpoint_dir import (
+    ADAPTER,
+    MANIFEST,
+    OPTIMIZER,
+    STATE,
+    Keeping,
+    Reason,
+    clear_leftovers,
+    count_bytes,
+    hash_file,
+    is_whole,
+    keep,
+    list_checkpoints,
+    list_reasons,
+    prune,
+    remove,
+    verify,
+)
 from app.storage.job_dir import fsync_folder
 from app.training.lora import adapter_tensors, load_tensors
 
-KEPT = 2
-_ADAPTER, _OPTIMIZER, _STATE, _MANIFEST = "adapter.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+DISK_RESERVE_BYTES = 16 << 20
+"""Left free beside a checkpoint, for the events of this run and the database. Judged, not measured."""
 
 
 class RunState(Frozen):
@@ -44,6 +56,8 @@ class RunState(Frozen):
     micro_batch_size: int
     """Rows; lower than the job's after memory ran out."""
     token_budget: int | None
+    lanes: int = 1
+    """Micro-batches at the same time: rows are cut for so many."""
     loss_scale: float = 1.0
     steady_steps: int = 0
     """Steps since the loss scale last changed."""
@@ -69,49 +83,69 @@ class Saved:
     size_bytes: int
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> Saved:
-    """Write `checkpoint-<step>` below `folder` and delete all but the newest KEPT. Raises OSError (disk full)."""
-    name = f"checkpoint-{state.step}"
-    final, aside = folder / name, folder / f".{name}.tmp"
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: RunState,
+    *,
+    keeping: Keeping = Keeping(),  # noqa: B008  frozen
+    reason: Reason | None = None,
+) -> Saved:
+    """Write `checkpoint-<step>` below `folder`, then remove those that need not stay.
+
+    One of the same step that is whole stays as it is. With a `reason` it is never removed, and the last one with the
+    same reason may be. Raises DiskFull before anything is written, with the disk as it was; OSError.
+    """
+    final, aside = folder / f"checkpoint-{state.step}", folder / f".checkpoint-{state.step}.tmp"
     folder.mkdir(exist_ok=True)
-    for leftover in (*folder.glob(".*.tmp"), final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir()
-    parameters = adapter_tensors(model)
-    save_file({key: value.detach().cpu() for key, value in parameters.items()}, aside / _ADAPTER)
-    save_file(_optimizer_tensors(parameters, optimizer), aside / _OPTIMIZER)
-    (aside / _STATE).write_text(state.model_dump_json(indent=2), "utf-8")
-    hashes = {file.name: _sha256(file) for file in sorted(aside.iterdir())}
-    (aside / _MANIFEST).write_text(json.dumps(hashes, indent=2), "utf-8")
-    for file in aside.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-    fsync_folder(aside)
-    aside.rename(final)
-    fsync_folder(folder)
-    for old in list_checkpoints(folder)[KEPT:]:
-        shutil.rmtree(old)
-    return Saved(name, sum(file.stat().st_size for file in final.iterdir()))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the complete checkpoints, the newest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdigit()]
-    return sorted(found, key=lambda path: -int(path.name.removeprefix("checkpoint-")))
+    clear_leftovers(folder)
+    if not is_whole(final):
+        parameters = adapter_tensors(model)
+        tensors = {ADAPTER: {key: value.detach().cpu() for key, value in parameters.items()}}
+        tensors[OPTIMIZER] = _optimizer_tensors(parameters, optimizer)
+        needed = sum(tensor.nbytes for part in tensors.values() for tensor in part.values()) + DISK_RESERVE_BYTES
+        prune(folder, Keeping(count=keeping.count + 1), needed_bytes=needed)
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            raise DiskFull("checkpoint", needed=format_bytes(needed), free=format_bytes(free))
+        aside.mkdir()
+        for name, part in tensors.items():
+            save_file(part, aside / name)
+        (aside / STATE).write_text(state.model_dump_json(indent=2), "utf-8")
+        hashes = {file.name: hash_file(file) for file in sorted(aside.iterdir())}
+        (aside / MANIFEST).write_text(json.dumps(hashes, indent=2), "utf-8")
+        for file in aside.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        fsync_folder(aside)
+        if final.exists():  # damaged since it was written
+            remove(final)
+        aside.rename(final)
+        fsync_folder(folder)
+    if reason is not None:
+        for older in list_checkpoints(folder):
+            if reason in list_reasons(older) and reason == "paused":
+                (older / f"keep-{reason}").unlink()
+        keep(final, reason)
+    prune(folder, keeping, whole=final)
+    return Saved(final.name, count_bytes(final))
 
 
 def restore_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> RunState:
     """Put a checkpoint back into model, optimizer and random generators. Raises CheckpointCorrupt, changing nothing."""
+    verify(path)
+    parameters = adapter_tensors(model)
     try:
-        hashes: dict[str, str] = json.loads((path / _MANIFEST).read_text("utf-8"))
-        if any(_sha256(path / name) != expected for name, expected in hashes.items()):
+        state = RunState.model_validate_json((path / STATE).read_bytes())
+        stored = load_file(path / OPTIMIZER)
+        missing = {f"{name}:{key}" for key in parameters for name in _MOMENTS} | {"rng:cpu"}
+        if missing - stored.keys():
             raise CheckpointCorrupt(name=path.name)
-        state = RunState.model_validate_json((path / _STATE).read_bytes())
-        stored = load_file(path / _OPTIMIZER)
-        load_tensors(model, path / _ADAPTER)
+        load_tensors(model, path / ADAPTER)
     except (OSError, ValueError, Invalid, SafetensorError) as error:
         raise CheckpointCorrupt(name=path.name) from error
-    for key, parameter in adapter_tensors(model).items():
+    for key, parameter in parameters.items():
         # Step counts live on the device beside the moments: the fused kernel wants that.
         optimizer.state[parameter] = {name: stored[f"{name}:{key}"].to(parameter.device) for name in _MOMENTS}
     torch.set_rng_state(stored["rng:cpu"])
@@ -131,8 +165,3 @@ def _optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.opt
     if device.type == "cuda":
         tensors["rng:cuda"] = torch.cuda.get_rng_state(device)
     return tensors
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

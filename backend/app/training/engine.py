@@ -16,15 +16,17 @@ from torch import nn
 
 from app.contracts.events import CheckpointSaved, EvalLogged, Noted, PhaseStarted, StepLogged
 from app.contracts.hardware import DeviceKind
+from app.contracts.job import TrainingJob
 from app.contracts.report import Report
-from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged
+from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged, HubUnreachable
 from app.datasets.render import Renderer
 from app.planner.micro_batches import CPU_TOKENS, count_lanes
+from app.storage.checkpoint_dir import Keeping, Reason, list_checkpoints
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
 from app.training.assembly import assemble, finish_gradient, update
 from app.training.batching import Row, epoch_order, steps_per_epoch
-from app.training.checkpoint import RunState, list_checkpoints, restore_checkpoint, save_checkpoint
+from app.training.checkpoint import RunState, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.lanes import Lanes
 from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
@@ -42,6 +44,9 @@ from app.training.schedule import learning_rate_at
 from app.training.stopping import Stopped, StopWatch
 
 log = logging.getLogger(__name__)
+
+HUB_WAITS_SECONDS = (2.0, 10.0, 30.0, 60.0)
+"""Between tries to reach the hub: a short outage of the network ends no job. Judged, not measured."""
 
 
 def train(  # noqa: PLR0912, PLR0915  long because it is linear
@@ -69,7 +74,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     # ---- model files, rows, model --------------------------------------------------------------------------------
     if missing_files(Path(job.model.path)):
         _begin(job_dir, "downloading")
-        fetch_weights(job.model, job_dir, stop.check)
+        _fetch(job, job_dir, stop)
     _begin(job_dir, "tokenising")
     renderer = Renderer.load(Path(job.model.path))
     train_set, heldout = (
@@ -118,8 +123,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     if state is None:
         note_rows(job_dir, train_set.counts, heldout.counts, opt.max_length)
         probe(compute, optimizer, train_set.rows, heldout.rows, job.plan.peak_bytes)
-        state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens)
-    limits.rows = min(limits.rows, state.micro_batch_size)
+        state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens, lanes=limits.lanes)
+    limits.rows, limits.lanes = min(limits.rows, state.micro_batch_size), state.lanes
     if state.step:
         compute.scale.value, compute.scale.steady = state.loss_scale, state.steady_steps
     earlier_seconds = state.total_seconds
@@ -191,6 +196,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                     total_seconds=earlier_seconds + time.monotonic() - started,
                     micro_batch_size=limits.rows,
                     token_budget=limits.tokens,
+                    lanes=limits.lanes,
                     loss_scale=compute.scale.value,
                     steady_steps=compute.scale.steady,
                     loss_first=loss if state.loss_first is None else state.loss_first,
@@ -227,20 +233,19 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                         measures=outcome.measures,
                     )
                 )
-                due = time.monotonic() - saved_at >= job.checkpoint_every_seconds
-                if due and state.step < total_steps:
-                    _save(job_dir, model, optimizer, state)
+                if is_due(job, state.step, time.monotonic() - saved_at) and state.step < total_steps:
+                    _save(job_dir, job, model, optimizer, state)
                     saved_at = time.monotonic()
         state = evaluate(state)
     except Stopped as stopped:
         # The step that was interrupted is dropped; what was learned before it is kept for the next attempt.
         if stopped.reason == "paused" and state.step:
-            _save(job_dir, model, optimizer, state)
+            _save(job_dir, job, model, optimizer, state, reason="paused")
         raise
     except Diverged:
         # The bad step was never taken: what was learned before it is good.
         if state.step:
-            _save(job_dir, model, optimizer, state)
+            _save(job_dir, job, model, optimizer, state)
             job_dir.append(Noted(level="info", key="last_good_kept", params={"step": state.step}))
         raise
 
@@ -293,6 +298,38 @@ def _resume(job_dir: JobDir, model: nn.Module, optimizer: torch.optim.Optimizer)
     return None
 
 
-def _save(job_dir: JobDir, model: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    saved = save_checkpoint(job_dir.checkpoints, model, optimizer, state)
+def is_due(job: TrainingJob, step: int, seconds_since: float) -> bool:
+    """Return whether a checkpoint belongs after this step: by time, and by steps where the job says so."""
+    by_steps = job.checkpoint_every_steps is not None and step % job.checkpoint_every_steps == 0
+    return by_steps or seconds_since >= job.checkpoint_every_seconds
+
+
+def _save(
+    job_dir: JobDir,
+    job: TrainingJob,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: RunState,
+    *,
+    reason: Reason | None = None,
+) -> None:
+    keeping = Keeping(count=job.checkpoints_kept, bytes=job.checkpoints_bytes)
+    saved = save_checkpoint(job_dir.checkpoints, model, optimizer, state, keeping=keeping, reason=reason)
     job_dir.append(CheckpointSaved(step=state.step, name=saved.name, size_bytes=saved.size_bytes))
+
+
+def _fetch(job: TrainingJob, job_dir: JobDir, stop: StopWatch) -> None:
+    """Get the model's files; ask a hub that cannot be reached again for some minutes before giving up."""
+    for wait_seconds in HUB_WAITS_SECONDS:
+        try:
+            fetch_weights(job.model, job_dir, stop.check)
+        except HubUnreachable as problem:
+            job_dir.append(Noted(level="warning", key="hub_unreachable.retry", params={"seconds": wait_seconds}))
+            log.warning("%s Asked again in %.0f s.", problem, wait_seconds)
+            again = time.monotonic() + wait_seconds
+            while time.monotonic() < again:
+                stop.check()
+                time.sleep(0.1)
+        else:
+            return
+    fetch_weights(job.model, job_dir, stop.check)

@@ -16,7 +16,7 @@ from app.training.memory import peak_bytes, reserved_peak_bytes
 from app.training.methods.interface import Method
 from app.training.rows import Counts
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -53,7 +53,7 @@ def save_result(job_dir: JobDir, job: TrainingJob, model: nn.Module) -> None:
         base_model_id=job.model.model_id,
         lora=job.lora,
         revision=job.model.commit if job.model.kind == "hub" else None,
-        beside=[folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()],
+        beside=[folder / name for name in TOKENIZER_FILES if (folder / name).is_file()],
     )
 
 

@@ -115,7 +115,7 @@ def test_an_upload_without_a_file_says_how_to_send_one(client: TestClient) -> No
     [
         (b"", "empty.csv", 422, "dataset_invalid"),
         (b"question,answer\n", "head.csv", 422, "dataset_invalid"),
-        (b"PK\x03\x04" + b"\0" * 200, "table.xlsx", 415, "unsupported"),
+        (b"PK\x03\x04" + b"\0" * 200, "table.xlsx", 422, "dataset_invalid"),
         (b'{"a": ', "torn.json", 422, "dataset_invalid"),
     ],
 )

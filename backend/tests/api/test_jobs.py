@@ -48,7 +48,7 @@ def read_stream(answer: Any) -> list[tuple[int | None, dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TestClient]:
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, database_kind: str) -> Iterator[TestClient]:
     settings = Settings(
         data_dir=tmp_path_factory.mktemp("server") / "data", model_roots=str(tiny_model.parent), stop_grace_seconds=5.0
     )

@@ -12,7 +12,8 @@ from sqlalchemy import text
 from app.api import page
 from app.core.errors import Forbidden
 from app.core.settings import Settings
-from app.main import check_address, create_app
+from app.main import create_app
+from app.services.exposure import check_address
 from app.storage import db
 from app.storage.server_lock import AlreadyServed
 from tests.api.conftest import ADDRESS, FRENCH, check_error
@@ -107,14 +108,14 @@ def test_local_names_are_served(client: TestClient, host: str) -> None:
     assert client.get("/api/health", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost.evil.example", "http://localhost:8001"])
 def test_a_page_from_elsewhere_may_change_nothing(client: TestClient, origin: str) -> None:
     check_error(client.post("/api/plans", json={}, headers={"Origin": origin}), 403, "forbidden")
     check_error(client.delete("/api/jobs/x", headers={"Origin": origin}), 403, "forbidden")
 
 
 def test_our_own_page_may(client: TestClient) -> None:
-    check_error(client.delete("/api/jobs/x", headers={"Origin": "http://localhost:5173"}), 404, "not_found")
+    check_error(client.delete("/api/jobs/x", headers={"Origin": ADDRESS}), 404, "not_found")
 
 
 def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
@@ -185,12 +186,13 @@ def test_a_second_server_on_the_same_data_folder_is_refused(client: TestClient, 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
 def test_an_address_that_others_reach_is_refused(host: str, tmp_path: Path) -> None:
-    with pytest.raises(Forbidden, match="no access tokens yet"):
-        check_address(Settings(data_dir=tmp_path, host=host))
+    with pytest.raises(Forbidden, match="nobody has an access token"):
+        check_address(Settings(data_dir=tmp_path, host=host), has_token=False)
+    check_address(Settings(data_dir=tmp_path, host=host), has_token=True)
 
 
 def test_the_container_may_listen_on_all_addresses_and_still_checks_the_host(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, host="0.0.0.0", published_on_loopback=True)
-    check_address(settings)
+    check_address(settings, has_token=False)
     with TestClient(create_app(settings), base_url="http://evil.example") as client:
         check_error(client.get("/api/health"), 403, "forbidden")

@@ -1,6 +1,7 @@
 import { MantineProvider } from "@mantine/core";
-import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "@tanstack/react-router";
+import { sessionQuery } from "@/api/access";
 import { ApiError } from "@/api/client";
 import { SpeechProvider } from "@/app/SpeechProvider";
 import type { createAppRouter } from "@/app/router";
@@ -12,7 +13,13 @@ const MOST_RETRIES = 2;
 const FRESH_MS = 2_000;
 
 export function createClient(): QueryClient {
-  return new QueryClient({
+  const client: QueryClient = new QueryClient({
+    // A session that ended (revoked, expired) shows at the next question; the gate then asks to sign in.
+    queryCache: new QueryCache({
+      onError: (error) => {
+        if (error instanceof ApiError && error.status === 401) void client.invalidateQueries({ queryKey: sessionQuery.queryKey });
+      },
+    }),
     defaultOptions: {
       queries: {
         staleTime: FRESH_MS,
@@ -21,6 +28,7 @@ export function createClient(): QueryClient {
       },
     },
   });
+  return client;
 }
 
 interface AppProps {

@@ -3,6 +3,7 @@ import {
   createRoute,
   createRouter,
   lazyRouteComponent,
+  Navigate,
   Outlet,
   redirect,
   type ErrorComponentProps,
@@ -10,6 +11,7 @@ import {
 } from "@tanstack/react-router";
 import { AppFrame } from "@/components/AppFrame";
 import { Callout } from "@/components/Callout";
+import { SignInGate } from "@/components/SignIn";
 import { useMessages } from "@/hooks/useMessages";
 import { NotFound } from "@/pages/NotFound";
 
@@ -27,9 +29,11 @@ function Crash({ error }: ErrorComponentProps) {
 
 const root = createRootRoute({
   component: () => (
-    <AppFrame>
-      <Outlet />
-    </AppFrame>
+    <SignInGate>
+      <AppFrame>
+        <Outlet />
+      </AppFrame>
+    </SignInGate>
   ),
   notFoundComponent: NotFound,
   errorComponent: Crash,
@@ -41,6 +45,13 @@ const home = createRoute({
   beforeLoad: () => {
     throw redirect({ to: "/upload", search: {} });
   },
+});
+
+/** Where a launch link leads; once signed in there is nothing to see. */
+const signIn = createRoute({
+  getParentRoute: () => root,
+  path: "/sign-in",
+  component: () => <Navigate to="/upload" search={{}} replace />,
 });
 
 interface DatasetSearch {
@@ -118,6 +129,14 @@ const machine = createRoute({
   },
 });
 
+const settings = createRoute({
+  getParentRoute: () => root,
+  path: "/settings",
+  component: function SettingsRoute() {
+    return <Pages.Settings />;
+  },
+});
+
 const dataset = createRoute({
   getParentRoute: () => root,
   path: "/datasets/$datasetId",
@@ -135,12 +154,13 @@ const Pages = {
   Playground: lazyRouteComponent(() => import("@/pages/Playground"), "Playground"),
   Models: lazyRouteComponent(() => import("@/pages/Models"), "Models"),
   Machine: lazyRouteComponent(() => import("@/pages/Machine"), "Machine"),
+  Settings: lazyRouteComponent(() => import("@/pages/Settings"), "Settings"),
   DatasetDetail: lazyRouteComponent(() => import("@/pages/DatasetDetail"), "DatasetDetail"),
 };
 
 export function createAppRouter(history?: RouterHistory) {
   return createRouter({
-    routeTree: root.addChildren([home, upload, training, dashboard, job, playground, models, machine, dataset]),
+    routeTree: root.addChildren([home, signIn, settings, upload, training, dashboard, job, playground, models, machine, dataset]),
     scrollRestoration: true,
     ...(history && { history }),
   });

@@ -274,6 +274,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Checkpoints
+         * @description List what can be resumed from, newest first.
+         */
+        get: operations["list_checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/events": {
         parameters: {
             query?: never;
@@ -286,6 +306,74 @@ export interface paths {
          * @description Send what was missed, then follow the job until it ends. `id:` is the event's seq.
          */
         get: operations["stream_job_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Exports
+         * @description List the exports of a job, and every format with whether this model can become it.
+         */
+        get: operations["list_exports"];
+        put?: never;
+        /**
+         * Start Export
+         * @description Make an export in the background. It is loaded back and compared with the trained model before it counts.
+         */
+        post: operations["start_export"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports/{export_format}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Export
+         * @description Read one export with its certificate and its files.
+         */
+        get: operations["get_export"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Export
+         * @description Delete an export and its files; the job and its adapter stay.
+         */
+        delete: operations["delete_export"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports/{export_format}/files/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Export File
+         * @description Fetch one file of a finished export.
+         */
+        get: operations["get_export_file"];
         put?: never;
         post?: never;
         delete?: never;
@@ -334,6 +422,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause Job
+         * @description Stop a job at a checkpoint. Repeating it changes nothing; a job that waits or has ended is a conflict.
+         */
+        post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/report": {
         parameters: {
             query?: never;
@@ -348,6 +456,26 @@ export interface paths {
         get: operations["get_report"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume Job
+         * @description Put a paused job back into the queue. A failed or cancelled one is continued by a new job with `resume_from`.
+         */
+        post: operations["resume_job"];
         delete?: never;
         options?: never;
         head?: never;
@@ -498,6 +626,54 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Session
+         * @description Say whether a credential is needed here, and whether this request has one.
+         */
+        get: operations["get_session"];
+        put?: never;
+        /**
+         * Sign In
+         * @description Exchange a token or a launch code for a cookie that scripts cannot read and other sites cannot send.
+         */
+        post: operations["sign_in"];
+        /**
+         * Sign Out
+         * @description End this browser's session.
+         */
+        delete: operations["sign_out"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Settings
+         * @description Show every setting with its origin. Nothing can be set over HTTP.
+         */
+        get: operations["list_settings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/start-finetuning": {
         parameters: {
             query?: never;
@@ -518,10 +694,83 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tokens
+         * @description List tokens and signed-in browsers, newest first; never a secret.
+         */
+        get: operations["list_tokens"];
+        put?: never;
+        /**
+         * Create Token
+         * @description Make an access token. This answer alone shows it.
+         */
+        post: operations["create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke Token
+         * @description End a token with the sessions that it opened, or one session; at once.
+         */
+        delete: operations["revoke_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AccessTokenList
+         * @description Newest first.
+         */
+        AccessTokenList: {
+            /** Tokens */
+            tokens: components["schemas"]["AccessTokenRead"][];
+        };
+        /**
+         * AccessTokenRead
+         * @description A token, or a browser that signed in.
+         */
+        AccessTokenRead: {
+            /** Created At */
+            created_at: string;
+            /** Current */
+            current: boolean;
+            /** Expires At */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "token" | "session";
+            /** Name */
+            name: string;
+        };
         /**
          * AddModelRequest
          * @description Body of POST /api/models.
@@ -529,6 +778,37 @@ export interface components {
         AddModelRequest: {
             /** Model */
             model: string;
+        };
+        /**
+         * AgreementRead
+         * @description How one engine's answers compare, and whether that is enough.
+         */
+        AgreementRead: {
+            /** Arithmetic */
+            arithmetic: string;
+            /**
+             * Engine
+             * @enum {string}
+             */
+            engine: "transformers" | "llama.cpp";
+            /** Kl */
+            kl: number;
+            /** Least Top1 */
+            least_top1: number;
+            /** Loss */
+            loss: number | null;
+            /** Most Kl */
+            most_kl: number;
+            /** Positions */
+            positions: number;
+            /** Tokens Per Second */
+            tokens_per_second: number | null;
+            /** Top1 */
+            top1: number;
+            /** Version */
+            version: string;
+            /** Within Bounds */
+            within_bounds: boolean;
         };
         /**
          * AlternativeRead
@@ -620,6 +900,33 @@ export interface components {
             unrest: number;
         };
         /**
+         * CertificateRead
+         * @description The parity certificate, with sentences in the reader's language.
+         */
+        CertificateRead: {
+            /** Agreements */
+            agreements: components["schemas"]["AgreementRead"][];
+            /** Notices */
+            notices: components["schemas"]["NoticeRead"][];
+            /** Passed */
+            passed: boolean;
+            prompts: components["schemas"]["PromptCheck"] | null;
+            /** Reference */
+            reference: string;
+            /** Reference Loss */
+            reference_loss: number;
+            /** Rehearsal */
+            rehearsal: boolean;
+            /** Row Source */
+            row_source: string;
+            /** Rows */
+            rows: number;
+            /** Seconds */
+            seconds: number;
+            /** Size Bytes */
+            size_bytes: number;
+        };
+        /**
          * ChatDeltaRead
          * @description The `data:` of POST /api/jobs/{id}/chat: a piece of an answer, its end, or its failure.
          */
@@ -698,6 +1005,32 @@ export interface components {
             top_p?: number;
         };
         /**
+         * CheckpointList
+         * @description Newest first.
+         */
+        CheckpointList: {
+            /** Checkpoints */
+            checkpoints: components["schemas"]["CheckpointRead"][];
+        };
+        /**
+         * CheckpointRead
+         * @description One checkpoint of a job.
+         */
+        CheckpointRead: {
+            /** Best */
+            best: boolean;
+            /** Kept For */
+            kept_for: string[];
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Step */
+            step: number;
+            /** Whole */
+            whole: boolean;
+        };
+        /**
          * CheckpointSaved
          * @description A complete checkpoint exists.
          */
@@ -731,6 +1064,16 @@ export interface components {
             v?: 1;
         };
         /**
+         * CreateTokenRequest
+         * @description A name says later what may be revoked.
+         */
+        CreateTokenRequest: {
+            /** Expires In Days */
+            expires_in_days?: number | null;
+            /** Name */
+            name: string;
+        };
+        /**
          * DatasetList
          * @description Newest first.
          */
@@ -745,6 +1088,12 @@ export interface components {
         DatasetRead: {
             /** Columns */
             columns: string[];
+            /** Confidence */
+            confidence: number;
+            /** Confirmed */
+            confirmed: boolean;
+            /** Container */
+            container: ("gzip" | "bzip2" | "xz" | "zip") | null;
             /** Content Hash */
             content_hash: string;
             /** Created At */
@@ -761,7 +1110,7 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "csv" | "json" | "jsonl";
+            format: "csv" | "json" | "jsonl" | "text" | "xlsx" | "xls" | "ods" | "parquet" | "arrow";
             mapping: components["schemas"]["Mapping"];
             /** Name */
             name: string;
@@ -771,6 +1120,8 @@ export interface components {
             problem_count: number;
             /** Problems */
             problems: components["schemas"]["ProblemRead"][];
+            /** Remarks */
+            remarks: components["schemas"]["ProblemRead"][];
             /** Rows */
             rows: number;
             /** Rows In File */
@@ -779,7 +1130,7 @@ export interface components {
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification" | "instances";
             /** Skipped Rows */
             skipped_rows: number;
             /** Source Bytes */
@@ -946,6 +1297,56 @@ export interface components {
              * @constant
              */
             v?: 1;
+        };
+        /**
+         * ExportFileRead
+         * @description One file, to be had below `/files/`.
+         */
+        ExportFileRead: {
+            /** Name */
+            name: string;
+            /** Size Bytes */
+            size_bytes: number;
+        };
+        /**
+         * ExportList
+         * @description What was exported and what can be.
+         */
+        ExportList: {
+            /** Exports */
+            exports: components["schemas"]["ExportRead"][];
+            /** Offers */
+            offers: components["schemas"]["OfferRead"][];
+        };
+        /**
+         * ExportRead
+         * @description One export of a job.
+         */
+        ExportRead: {
+            certificate: components["schemas"]["CertificateRead"] | null;
+            /** Created At */
+            created_at: string;
+            error: components["schemas"]["ErrorContent"] | null;
+            /** Files */
+            files: components["schemas"]["ExportFileRead"][];
+            /** Finished At */
+            finished_at: string | null;
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            /** Path */
+            path: string;
+            /** Phase */
+            phase: ("writing" | "reference" | "loading_back" | "llama_cpp" | "finishing") | null;
+            /** Pushed To */
+            pushed_to: string | null;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "queued" | "running" | "succeeded" | "failed";
         };
         /**
          * HardwareRead
@@ -1157,6 +1558,8 @@ export interface components {
             history?: string | null;
             /** Input */
             input?: string | null;
+            /** Instances */
+            instances?: string | null;
             /** Instruction */
             instruction?: string | null;
             /** Label */
@@ -1171,7 +1574,9 @@ export interface components {
              * Shape
              * @enum {string}
              */
-            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification";
+            shape: "alpaca" | "prompt_completion" | "question_answer" | "messages" | "sharegpt" | "text" | "preference" | "unpaired" | "classification" | "instances";
+            /** Split */
+            split?: string | null;
             /** System */
             system?: string | null;
             /** Text */
@@ -1353,6 +1758,20 @@ export interface components {
             message: string;
         };
         /**
+         * OfferRead
+         * @description A format that can be asked for, or why not.
+         */
+        OfferRead: {
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            /** Possible */
+            possible: boolean;
+            reason: components["schemas"]["NoticeRead"] | null;
+        };
+        /**
          * PhaseStarted
          * @description The trainer begins a stage of its work.
          */
@@ -1371,7 +1790,7 @@ export interface components {
              * Phase
              * @enum {string}
              */
-            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "training" | "saving";
+            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "rehearsing" | "training" | "saving";
             /**
              * Seq
              * @default 0
@@ -1466,6 +1885,35 @@ export interface components {
             summary: components["schemas"]["RecordSummary"];
         };
         /**
+         * PriorityChanged
+         * @description The job was moved in the queue.
+         */
+        PriorityChanged: {
+            /**
+             * At
+             * @default
+             */
+            at?: string;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "priority_changed";
+            /** Priority */
+            priority: number;
+            /**
+             * Seq
+             * @default 0
+             */
+            seq?: number;
+            /**
+             * V
+             * @default 1
+             * @constant
+             */
+            v?: 1;
+        };
+        /**
          * ProblemRead
          * @description Something wrong in one place; row counts from 1, 0 means the whole file.
          */
@@ -1516,6 +1964,16 @@ export interface components {
             tokens_per_second: number | null;
             /** Total Steps */
             total_steps: number;
+        };
+        /**
+         * PromptCheck
+         * @description Whether the exported tokenizer and template make the ids that training saw.
+         */
+        PromptCheck: {
+            /** Compared */
+            compared: number;
+            /** Equal */
+            equal: number;
         };
         /**
          * RecommendationRead
@@ -1697,6 +2155,16 @@ export interface components {
             value: unknown;
         };
         /**
+         * ResumeFrom
+         * @description Where a new job goes on.
+         */
+        ResumeFrom: {
+            /** Checkpoint */
+            checkpoint?: string | null;
+            /** Job Id */
+            job_id: string;
+        };
+        /**
          * RowPage
          * @description A page of rows.
          */
@@ -1731,6 +2199,52 @@ export interface components {
             };
         };
         /**
+         * SessionRead
+         * @description Whether this server asks for a credential, and whether the caller has one.
+         */
+        SessionRead: {
+            /** Name */
+            name: string | null;
+            /** Required */
+            required: boolean;
+            /** Signed In */
+            signed_in: boolean;
+        };
+        /**
+         * SettingList
+         * @description All settings. They change in the environment or in the TOML file, never over HTTP.
+         */
+        SettingList: {
+            /** Settings */
+            settings: components["schemas"]["SettingRead"][];
+        };
+        /**
+         * SettingRead
+         * @description One setting as it is in force.
+         */
+        SettingRead: {
+            /** Meaning */
+            meaning: string;
+            /** Name */
+            name: string;
+            /** Origin */
+            origin: string;
+            /** Value */
+            value: string | number | boolean | null;
+            /** Variable */
+            variable: string;
+        };
+        /**
+         * SignInRequest
+         * @description Exactly one of the two.
+         */
+        SignInRequest: {
+            /** Code */
+            code?: string | null;
+            /** Token */
+            token?: string | null;
+        };
+        /**
          * Splits
          * @description Rows per part; heldout is 0 below 50 distinct rows.
          */
@@ -1739,6 +2253,17 @@ export interface components {
             heldout: number;
             /** Train */
             train: number;
+        };
+        /**
+         * StartExportRequest
+         * @description Body of POST /api/jobs/{id}/exports.
+         */
+        StartExportRequest: {
+            /**
+             * Format
+             * @enum {string}
+             */
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
         };
         /**
          * StartFinetuningRequest
@@ -1756,6 +2281,21 @@ export interface components {
              */
             beta?: number | null;
             /**
+             * Checkpoint Every Seconds
+             * @description Seconds between checkpoints; automatic = 300.
+             */
+            checkpoint_every_seconds?: number | null;
+            /**
+             * Checkpoint Every Steps
+             * @description Optimizer steps between checkpoints; automatic = by time alone.
+             */
+            checkpoint_every_steps?: number | null;
+            /**
+             * Checkpoints Kept
+             * @description Older ones are removed, except the best, a paused-at and an exported one; automatic = 2.
+             */
+            checkpoints_kept?: number | null;
+            /**
              * Continue From
              * @description A job that has succeeded with the same model: its adapter is trained further; automatic = a new adapter.
              */
@@ -1772,6 +2312,12 @@ export interface components {
              * @description Precision of the frozen weights; automatic = the fastest that the device has natively.
              */
             dtype?: ("float32" | "bfloat16" | "float16") | null;
+            /**
+             * Exports
+             * @description Formats to write the model in when it is trained; each is tried first, with an untrained adapter.
+             * @default []
+             */
+            exports?: ("adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0")[];
             /**
              * Gradient Accumulation Steps
              * @description Micro-batches per optimizer step.
@@ -1853,6 +2399,8 @@ export interface components {
              * @description `nf4` holds the frozen weights in 4 bits (needs the `qlora` extra).
              */
             quantization?: ("none" | "nf4") | null;
+            /** @description A failed or cancelled job, and one of its checkpoints: a new job goes on from there with the same values. */
+            resume_from?: components["schemas"]["ResumeFrom"] | null;
             /**
              * Seed
              * @description Seed of initialisation, order and dropout; automatic = 42.
@@ -1981,6 +2529,29 @@ export interface components {
             v?: 1;
         };
         /**
+         * TokenCreated
+         * @description The one answer that ever holds the secret.
+         */
+        TokenCreated: {
+            /** Created At */
+            created_at: string;
+            /** Current */
+            current: boolean;
+            /** Expires At */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "token" | "session";
+            /** Name */
+            name: string;
+            /** Token */
+            token: string;
+        };
+        /**
          * TokenRead
          * @description One token of a row.
          */
@@ -2035,6 +2606,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2103,6 +2683,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2193,6 +2782,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2260,6 +2858,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2318,6 +2925,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2396,6 +3012,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2459,6 +3084,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2530,6 +3164,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2611,6 +3254,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2662,6 +3314,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2752,6 +3413,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2805,6 +3475,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2870,6 +3549,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -2928,6 +3616,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3004,6 +3701,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3091,6 +3797,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -3111,6 +3826,82 @@ export interface operations {
             };
             /** @description Not in this state */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckpointList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3164,6 +3955,426 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_exports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    start_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StartExportRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not a supported kind of file */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_export_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3233,6 +4444,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3310,6 +4530,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -3321,6 +4550,91 @@ export interface operations {
             };
             /** @description No such thing */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    pause_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3370,6 +4684,100 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    resume_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3448,6 +4856,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3547,6 +4964,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -3600,6 +5026,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3665,6 +5100,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3739,6 +5183,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -3799,6 +5252,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3893,6 +5355,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -3976,6 +5447,277 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_session: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    sign_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SignInRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    sign_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description Not from here */
             403: {
                 headers: {
@@ -4031,6 +5773,15 @@ export interface operations {
             };
             /** @description The request cannot be read */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4094,6 +5845,214 @@ export interface operations {
             };
             /** @description Disk or memory is full */
             507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccessTokenList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenCreated"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
                 headers: {
                     [name: string]: unknown;
                 };

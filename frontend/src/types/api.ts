@@ -36,6 +36,11 @@ export type JobEvent = Schemas[
   | "EvalLogged"
   | "CheckpointSaved"
   | "Noted"];
+export type ExportList = Schemas["ExportList"];
+export type Export = Schemas["ExportRead"];
+export type ExportOffer = Schemas["OfferRead"];
+export type ExportFormat = Export["format"];
+export type Certificate = Schemas["CertificateRead"];
 export type StartedJob = Schemas["StartedRead"];
 export type MetricPoints = Schemas["MetricPoints"];
 export type Report = Schemas["ReportRead"];
@@ -45,6 +50,10 @@ export type JobLog = Schemas["LogRead"];
 export type Device = Schemas["Device"];
 export type Health = Schemas["Health"];
 export type ErrorContent = Schemas["ErrorContent"];
+export type Session = Schemas["SessionRead"];
+export type Token = Schemas["AccessTokenRead"];
+export type TokenCreated = Schemas["TokenCreated"];
+export type Setting = Schemas["SettingRead"];
 
 /** What an expert may set besides the specification's fields; absent = automatic. */
 type FurtherOptions = Pick<

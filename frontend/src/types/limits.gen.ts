@@ -11,6 +11,20 @@ export const startLimits = {
     "maximum": 10,
     "exclusiveMinimum": 0
   },
+  "checkpoint_every_seconds": {
+    "minimum": 0,
+    "maximum": 86400
+  },
+  "checkpoint_every_steps": {
+    "integer": true,
+    "minimum": 1,
+    "maximum": 1000000
+  },
+  "checkpoints_kept": {
+    "integer": true,
+    "minimum": 1,
+    "maximum": 100
+  },
   "continue_from": {
     "maxLength": 200
   },
@@ -27,6 +41,10 @@ export const startLimits = {
       "bfloat16",
       "float16"
     ]
+  },
+  "exports": {
+    "list": true,
+    "maxItems": 5
   },
   "gradient_accumulation_steps": {
     "integer": true,
@@ -111,6 +129,7 @@ export const startLimits = {
       "nf4"
     ]
   },
+  "resume_from": {},
   "seed": {
     "integer": true,
     "minimum": 0,

@@ -1,6 +1,7 @@
-"""Jobs: list, read, follow, cancel, delete."""
+"""Jobs: list, read, follow, pause, resume, cancel, delete."""
 
 from collections.abc import AsyncIterable
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
@@ -8,11 +9,11 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.jobs import JobDetail, JobList, JobRead, LogRead, MetricPoints, ReportRead
+from app.api.schemas.jobs import CheckpointList, CheckpointRead, JobDetail, JobList, JobRead, LogRead, MetricPoints, ReportRead
 from app.api.wording import job_detail, job_read, report_read
 from app.contracts.events import JobEvent
 from app.contracts.status import JobStatus
-from app.services import job_service
+from app.services import job_control, job_service
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -75,6 +76,25 @@ def get_metrics(
 def cancel_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
     """Stop a job. Repeating it changes nothing; a job that has ended otherwise is a conflict."""
     return job_read(studio, job_service.cancel(studio, job_id), language)
+
+
+@router.post("/{job_id}/pause", responses=problems(404, 409))
+def pause_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
+    """Stop a job at a checkpoint. Repeating it changes nothing; a job that waits or has ended is a conflict."""
+    return job_read(studio, job_control.pause(studio, job_id), language)
+
+
+@router.post("/{job_id}/resume", responses=problems(404, 409))
+def resume_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
+    """Put a paused job back into the queue. A failed or cancelled one is continued by a new job with `resume_from`."""
+    return job_read(studio, job_control.resume(studio, job_id), language)
+
+
+@router.get("/{job_id}/checkpoints", responses=NOT_FOUND)
+def list_checkpoints(job_id: str, session: SessionDep, studio: StudioDep) -> CheckpointList:
+    """List what can be resumed from, newest first."""
+    found = job_control.list_job_checkpoints(studio, session, job_id)
+    return CheckpointList(checkpoints=[CheckpointRead(**asdict(checkpoint)) for checkpoint in found])
 
 
 @router.get("/{job_id}/report", responses=problems(404, 409))

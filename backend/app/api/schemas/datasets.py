@@ -1,8 +1,11 @@
 """What the data set routes take and answer."""
 
+from typing import Literal
+
 from pydantic import BaseModel
 
-from app.contracts.dataset import FileFormat, Mapping, Message, Shape
+from app.api.schemas.errors import ErrorContent
+from app.contracts.dataset import Container, FileFormat, Mapping, Message, Shape
 
 
 class ProblemRead(BaseModel):
@@ -34,12 +37,20 @@ class DatasetRead(BaseModel):
     shape: Shape
     columns: list[str]
     mapping: Mapping
+    confidence: float
+    """How sure the detection of the mapping is, from 0 to 1."""
+    confirmed: bool
+    """False: the mapping is only proposed; `PUT .../mapping` confirms or changes it, and nothing starts before."""
+    container: Container | None
+    """What the file was packed in."""
     rows: int
     rows_in_file: int
     distinct_rows: int
     skipped_rows: int
     problems: list[ProblemRead]
     problem_count: int
+    remarks: list[ProblemRead]
+    """What was repaired or passed over without losing a row of data (title lines, ...)."""
     splits: Splits
     notices: list[str]
     """Sentences about the whole data set (no held-out rows, ...)."""
@@ -93,3 +104,28 @@ class TokensRead(BaseModel):
     tokens: list[TokenRead]
     full_length: int
     """Tokens before the cut; larger than the number of `tokens` when the row is cut."""
+
+
+class CheckRead(BaseModel):
+    """What `affinage data check` found out; after a refusal only `error` says something."""
+
+    usable: bool
+    status: Literal["usable", "needs_mapping", "refused"]
+    format: FileFormat | None = None
+    container: Container | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    shape: Shape | None = None
+    confidence: float = 0.0
+    rows: int = 0
+    rows_in_file: int = 0
+    skipped_rows: int = 0
+    columns: list[str] = []
+    mapping: Mapping | None = None
+    problems: list[ProblemRead] = []
+    problem_count: int = 0
+    remarks: list[ProblemRead] = []
+    duplicates: int = 0
+    """Rows that repeat an earlier one exactly."""
+    splits: Splits | None = None
+    error: ErrorContent | None = None

@@ -124,6 +124,26 @@ class ChatDeltaRead(ChatDelta):
     """The failure in the reader's language, when `error_key` is set."""
 
 
+class CheckpointRead(BaseModel):
+    """One checkpoint of a job."""
+
+    name: str
+    step: int
+    size_bytes: int
+    whole: bool
+    """False when a file is missing or changed since it was written: it is not used."""
+    best: bool
+    """The lowest loss on held-out rows of those that were measured."""
+    kept_for: list[str]
+    """Why it is never removed: `paused`, `exported`."""
+
+
+class CheckpointList(BaseModel):
+    """Newest first."""
+
+    checkpoints: list[CheckpointRead]
+
+
 class LogRead(BaseModel):
     """The end of the trainer's own log."""
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.contracts.export import EXPORT_FORMATS, ExportFormat
+from app.contracts.job import ResumeFrom
 from app.contracts.options import FinetuningOptions, Objective
 from app.contracts.plan import Bound, Knob, MemoryMethod, MemoryParts, Origin, ReservedMethod, TimeMethod, Verdict
 
@@ -20,6 +22,18 @@ class StartFinetuningRequest(FinetuningOptions):
     """`cpu` or `cuda:N`; automatic = the best device."""
     continue_from: str | None = Field(default=None, max_length=200)
     """A job that has succeeded with the same model: its adapter is trained further; automatic = a new adapter."""
+
+    resume_from: ResumeFrom | None = None
+    """A failed or cancelled job, and one of its checkpoints: a new job goes on from there with the same values."""
+    checkpoint_every_steps: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Optimizer steps between checkpoints; automatic = by time alone."""
+    checkpoint_every_seconds: float | None = Field(default=None, ge=0, le=86_400)
+    """Seconds between checkpoints; automatic = 300."""
+    checkpoints_kept: int | None = Field(default=None, ge=1, le=100)
+    """Older ones are removed, except the best, a paused-at and an exported one; automatic = 2."""
+
+    exports: list[ExportFormat] = Field(default=[], max_length=len(EXPORT_FORMATS))
+    """Formats to write the model in when it is trained; each is tried first, with an untrained adapter."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the fields as the keyword arguments of `finetune` and `plan`."""

@@ -38,6 +38,9 @@ class Executor(Protocol):
     def stop(self, job_dir: JobDir, *, hard: bool) -> None:
         """Ask the trainer to end (SIGTERM), or end it (SIGKILL); nothing happens when it is gone."""
 
+    def dump_stacks(self, job_dir: JobDir) -> None:
+        """Make the trainer write what its threads are doing into its log; nothing happens when it is gone."""
+
     def forget(self, job_dir: JobDir) -> None:
         """Drop what is kept about a trainer that has ended."""
 

@@ -1,10 +1,13 @@
 """Trainers as processes of this machine, each in its own session, so that they outlive the server."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,9 @@ import psutil
 from app.jobs.executors.environment import trainer_environment
 from app.jobs.executors.interface import Gone, Running
 from app.storage.job_dir import JobDir, ProcessIdentity, write_atomically
+
+LOOKING_SECONDS = 1.0
+"""Another server that looks whether a trainer lives holds the lock for an instant."""
 
 TrainerCommand = Callable[[Path, int | None], list[str]]
 
@@ -50,6 +56,25 @@ def is_alive(identity: ProcessIdentity) -> bool:
         return False
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Give a descriptor that holds a lock on a file; raise BlockingIOError while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + LOOKING_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class LocalExecutor:
     """Starts `python -m app.training <job folder>`."""
 
@@ -58,15 +83,19 @@ class LocalExecutor:
         self._children: dict[Path, subprocess.Popen[bytes]] = {}
 
     def submit(self, job_dir: JobDir, micro_batch_size: int | None) -> None:
-        """Start the trainer in its own session, its output in trainer.log."""
-        job_dir.process_file.unlink(missing_ok=True)
-        with job_dir.log_file.open("ab") as output:
+        """Start the trainer in its own session, its output in trainer.log; raise OSError, also when one lives already.
+
+        The trainer inherits an open, locked trainer.lock: the kernel lets it go when the process ends, however it ends.
+        """
+        with locked(job_dir.lock_file) as lock, job_dir.log_file.open("ab") as output:
+            job_dir.process_file.unlink(missing_ok=True)
             child = subprocess.Popen(
                 self._command(job_dir.path, micro_batch_size),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=(lock,),
                 env=trainer_environment(),
             )
         self._children[job_dir.path] = child
@@ -86,7 +115,7 @@ class LocalExecutor:
                 except psutil.NoSuchProcess:
                     continue
                 return True
-        return False
+        return job_dir.is_trained()  # by a process of another machine that shares the folder
 
     def poll(self, job_dir: JobDir) -> Running | Gone:
         """Say whether the trainer lives; its exit code is known only to the server that started it."""
@@ -96,10 +125,10 @@ class LocalExecutor:
                 return Running()
             return Gone(exit_code=child.returncode, same_boot=True, started=True)
         recorded = job_dir.find_process()
+        if (recorded is not None and is_alive(recorded)) or job_dir.is_trained():
+            return Running()
         if recorded is None:
             return Gone(exit_code=None, same_boot=True, started=False)
-        if is_alive(recorded):
-            return Running()
         return Gone(exit_code=None, same_boot=recorded.boot_id == boot_id(), started=True)
 
     def stop(self, job_dir: JobDir, *, hard: bool) -> None:
@@ -111,6 +140,13 @@ class LocalExecutor:
             os.killpg(recorded.pid, signal.SIGKILL if hard else signal.SIGTERM)
         except ProcessLookupError:
             return
+
+    def dump_stacks(self, job_dir: JobDir) -> None:
+        """Send SIGUSR1 to the trainer alone: one that does not listen yet would be ended by it, as a stalled one is anyway."""
+        recorded = job_dir.find_process()
+        if recorded is not None and is_alive(recorded):
+            with suppress(ProcessLookupError):
+                os.kill(recorded.pid, signal.SIGUSR1)
 
     def forget(self, job_dir: JobDir) -> None:
         """Drop what is kept about a trainer that has ended."""

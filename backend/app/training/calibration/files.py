@@ -20,7 +20,7 @@ def make_loading(folder: Path, size: Size, name: str, device: torch.device, dtyp
     from app.training import selftest
     from app.training.loading import load_model
 
-    model = AutoModelForCausalLM.from_config(make_config(MODELS[size][name])).to(getattr(torch, dtype))
+    model = AutoModelForCausalLM.from_config(make_config(MODELS[size][name]), trust_remote_code=False).to(getattr(torch, dtype))
     model.save_pretrained(folder / name)
     count = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     job = selftest.write_job(folder / f"job-{name}", folder / name, str(device)).read_job().model_copy(update={"dtype": dtype})

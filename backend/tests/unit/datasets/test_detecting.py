@@ -12,7 +12,7 @@ from app.datasets.rows import RawRow
 
 def detect(*rows: dict[str, Any]) -> Mapping:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    return detect_mapping(columns, [RawRow(number, row) for number, row in enumerate(rows, 1)])
+    return detect_mapping(columns, [RawRow(number, row) for number, row in enumerate(rows, 1)]).mapping
 
 
 def parts(mapping: Mapping) -> dict[str, str]:
@@ -77,8 +77,8 @@ def test_conversations_are_recognised_by_their_turns(column: str, value: object,
     ("row", "key", "named"),
     [
         ({"label": "x", "sentence1": "y"}, "no_shape", "label, sentence1"),
-        ({"question_id": 1, "turns": ["a", "b"]}, "no_shape", "question_id, turns"),
-        ({"instruction": "x", "instances": []}, "no_shape", "instruction, instances"),
+        ({"question_id": 1, "turns": ["a", "b"]}, "no_answers", "question_id, turns"),
+        ({"instruction": "x", "instances": []}, "no_answers", "instruction, instances"),
         ({"prompt": 17, "output": 18, "id": 3}, "no_shape", "prompt, output, id"),
         ({"comments": "x"}, "one_column", "comments"),
         ({"messages": [{"role": "user", "content": "x"}], "images": ["a.png"]}, "media_data", "images"),

@@ -8,7 +8,7 @@ import pytest
 
 from app.contracts.dataset import Example, Mapping
 from app.datasets.detecting import detect_mapping
-from app.datasets.examples import make_example
+from app.datasets.examples import make_examples
 from app.datasets.importing import import_file
 from app.datasets.rows import RawRow
 from app.storage.dataset_dir import DatasetDir
@@ -23,10 +23,10 @@ def written(turns: list[Any] | None) -> list[tuple[str, str]] | None:
 
 
 def read(row: dict[str, Any]) -> tuple[Mapping, Example]:
-    mapping = detect_mapping(list(row), [RawRow(1, row)])
-    example, problems = make_example(RawRow(1, row), mapping)
-    assert example is not None, problems
-    return mapping, example
+    mapping = detect_mapping(list(row), [RawRow(1, row)]).mapping
+    examples, problems = make_examples(RawRow(1, row), mapping)
+    assert len(examples) == 1, problems
+    return mapping, examples[0]
 
 
 ASKED = [("user", "Q")]
@@ -86,8 +86,8 @@ def test_labelled_texts_become_conversations_with_the_class_as_the_answer() -> N
 
 def test_texts_whose_labels_are_long_or_all_different_stay_texts() -> None:
     rows = [RawRow(number, {"text": "a", "label": f"{number}"}) for number in range(20)]
-    assert detect_mapping(["text", "label"], rows).shape == "text"
-    assert detect_mapping(["text", "label"], [RawRow(1, {"text": "a", "label": "x" * 61})]).shape == "text"
+    assert detect_mapping(["text", "label"], rows).mapping.shape == "text"
+    assert detect_mapping(["text", "label"], [RawRow(1, {"text": "a", "label": "x" * 61})]).mapping.shape == "text"
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_texts_whose_labels_are_long_or_all_different_stay_texts() -> None:
     ],
 )
 def test_pairs_that_teach_nothing_are_named(row: dict[str, Any], key: str) -> None:
-    mapping = detect_mapping(["prompt", "chosen", "rejected"], [RawRow(1, row)])
-    example, problems = make_example(RawRow(3, row), mapping)
-    assert example is None and [(problem.row, problem.key) for problem in problems] == [(3, key)]
+    mapping = detect_mapping(["prompt", "chosen", "rejected"], [RawRow(1, row)]).mapping
+    examples, problems = make_examples(RawRow(3, row), mapping)
+    assert examples == [] and [(problem.row, problem.key) for problem in problems] == [(3, key)]
 
 
 def test_an_answer_judged_both_ways_counts_as_two_rows_and_one_prompt_stays_on_one_side(tmp_path: Path) -> None:

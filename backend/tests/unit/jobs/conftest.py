@@ -21,6 +21,7 @@ from app.jobs.executors.local import LocalExecutor
 from app.jobs.ingest import ingest
 from app.jobs.supervisor import Supervisor
 from app.storage.db import Database
+from app.storage.folder_identity import read_folder_id
 from app.storage.job_dir import JobDir
 from app.storage.migrate import upgrade
 from app.storage.repositories import Events, Jobs
@@ -114,7 +115,7 @@ class Bench:
         (job_dir.path / "script.json").write_text(json.dumps(scripts))
         job_dir.append(StatusChanged(status=JobStatus.QUEUED))
         with self.database.writing() as session:
-            ingest(session, Jobs(session).add(job), job_dir)
+            ingest(session, Jobs(session).add(job, read_folder_id(self.settings.data_dir)), job_dir)
         return job_dir
 
     def row(self, job_id: str) -> JobRow:

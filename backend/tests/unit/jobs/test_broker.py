@@ -13,6 +13,8 @@ from app.jobs.ingest import ingest
 from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import Bench
 
+pytestmark = pytest.mark.both_databases
+
 
 def add(bench: Bench, status: JobStatus) -> None:
     bench.folder("a").append(StatusChanged(status=status))

@@ -17,6 +17,8 @@ from app.jobs import autopsy
 from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import RUNNING, SCRIPTED, Bench, make_job
 
+pytestmark = pytest.mark.both_databases
+
 
 def test_a_job_runs_from_the_queue_to_success_and_its_events_are_taken_in_once(bench: Bench) -> None:
     bench.queue("a", [RUNNING, {"step": 1}, {"step": 2}, {"status": "succeeded"}])
@@ -42,7 +44,40 @@ def test_one_device_runs_one_job_at_a_time_in_the_order_of_creation(bench: Bench
     assert first[-1].at <= second[1].at
 
 
-def test_a_killed_trainer_fails_with_worker_killed_and_the_end_of_its_log(bench: Bench) -> None:
+def test_a_killed_trainer_is_started_again(bench: Bench) -> None:
+    bench.queue("a", [RUNNING, {"step": 1}, {"sleep": 60}], [RUNNING, {"step": 2}, {"status": "succeeded"}])
+    bench.supervisor().start()
+    bench.wait(lambda: bench.row("a").step == 1)
+    os.kill(bench.pid("a"), signal.SIGKILL)
+    bench.wait_for("a", "succeeded")
+    (note,) = [event for event in bench.events("a") if isinstance(event, Noted)]
+    assert (note.key, note.params) == ("worker_killed.retry", {"retry": 1, "limit": 3})
+
+
+def test_a_trainer_whose_disk_is_full_is_paused(bench: Bench) -> None:
+    bench.queue("a", [RUNNING, {"step": 1}, {"exit": 6}])
+    bench.supervisor().start()
+    bench.wait_for("a", "paused")
+    assert [event.key for event in bench.events("a") if isinstance(event, Noted)] == ["disk_full.paused"]
+
+
+def test_a_trainer_that_is_killed_while_it_pauses_is_paused(bench: Bench) -> None:
+    job_dir = bench.queue("a", [RUNNING, {"sleep": 60}])
+    bench.supervisor().start()
+    bench.wait_for("a", "running")
+    job_dir.append(StatusChanged(status=JobStatus.PAUSING))
+    bench.wait_for("a", "pausing")
+    os.kill(bench.pid("a"), signal.SIGKILL)
+    bench.wait_for("a", "paused")
+
+
+@pytest.fixture
+def no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autopsy, "MAX_RETRIES", 0)
+
+
+@pytest.mark.usefixtures("no_retries")
+def test_a_trainer_that_is_killed_too_often_fails_with_worker_killed_and_the_end_of_its_log(bench: Bench) -> None:
     bench.queue("a", [RUNNING, {"step": 1}, {"print": "the last words"}, {"sleep": 60}])
     bench.supervisor().start()
     bench.wait(lambda: bench.row("a").step == 1)
@@ -130,6 +165,7 @@ def test_a_new_supervisor_finds_the_running_trainer_and_loses_and_doubles_nothin
     assert [event.step for event in bench.events("a") if isinstance(event, StepLogged)] == list(range(1, 40))
 
 
+@pytest.mark.usefixtures("no_retries")
 def test_a_trainer_that_died_while_nobody_watched_is_reported_after_the_restart(bench: Bench) -> None:
     bench.queue("a", [RUNNING, {"sleep": 600}])
     first = bench.supervisor()
@@ -160,6 +196,7 @@ def test_a_job_whose_start_was_interrupted_before_any_process_goes_back_to_the_q
     bench.wait_for("a", "succeeded")
 
 
+@pytest.mark.usefixtures("no_retries")
 def test_after_a_reboot_the_reason_says_so(bench: Bench) -> None:
     job_dir = bench.queue("a", [RUNNING, {"sleep": 600}])
     first = bench.supervisor()

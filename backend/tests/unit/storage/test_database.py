@@ -1,5 +1,9 @@
 """Engine settings, transactions and migrations, on real SQLite files."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,8 +22,8 @@ from app.storage.tables import DatasetRow, JobEventRow, JobRow, Table
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    made = f"sqlite:///{tmp_path / 'affinage.db'}"
+def url(tmp_path: Path, database_kind: str) -> str:
+    made = os.environ["AFFINAGE_DATABASE_URL"] if database_kind == "postgresql" else f"sqlite:///{tmp_path / 'affinage.db'}"
     upgrade(made, tmp_path)
     return made
 
@@ -104,6 +108,7 @@ def test_a_writer_waits_for_another_and_a_reader_waits_for_none(url: str) -> Non
     database.close()
 
 
+@pytest.mark.both_databases
 def test_an_error_rolls_everything_back(url: str) -> None:
     database = Database(url)
     with pytest.raises(IntegrityError), database.writing() as session:
@@ -115,6 +120,7 @@ def test_an_error_rolls_everything_back(url: str) -> None:
     database.close()
 
 
+@pytest.mark.both_databases
 def test_the_migrations_lead_to_exactly_the_tables_of_the_code(url: str) -> None:
     engine = migration_engine(url)
     with engine.connect() as connection:
@@ -123,6 +129,7 @@ def test_the_migrations_lead_to_exactly_the_tables_of_the_code(url: str) -> None
     engine.dispose()
 
 
+@pytest.mark.both_databases
 def test_migrations_can_be_taken_back_to_nothing_and_done_again(url: str, tmp_path: Path) -> None:
     command.downgrade(alembic_config(url), "base")
     assert set(counts(url)) == {"alembic_version"}
@@ -183,3 +190,67 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, tmp_path
     with engine.connect() as connection:
         assert "extra" not in {column["name"] for column in inspect(connection).get_columns("jobs")}
     engine.dispose()
+
+
+FIRST_JOB = (
+    "INSERT INTO jobs (job_id, name, status, model_id, model_name, dataset_id, dataset_name, device_id, created_at, spec, step,"
+    " total_steps, last_seq, events_offset) VALUES ('a', 'n', 'running', 'm', 'm', 'd', 'd', 'cpu', 'x', '{}', 3, 9, 1, 10)"
+)
+FIRST_ROWS = [
+    FIRST_JOB,
+    "INSERT INTO job_events (job_id, seq, kind, body) VALUES ('a', 1, 'noted', '{}')",
+    "INSERT INTO job_attempts (job_id, number, micro_batch_size, started_at) VALUES ('a', 1, 4, 'x')",
+    "INSERT INTO idempotency_keys (key, request_hash, job_id, created_at) VALUES ('k', 'h', 'a', 'x')",
+    "INSERT INTO datasets (dataset_id, name, created_at, rows, content_hash) VALUES ('d', 'd', 'x', 1, 'x')",
+]
+"""Rows as the first schema had them."""
+
+
+def fill_first_schema(url: str) -> None:
+    command.downgrade(alembic_config(url), "base")
+    command.upgrade(alembic_config(url), "0001")
+    engine = migration_engine(url)
+    with engine.begin() as connection:
+        for statement in FIRST_ROWS:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.mark.both_databases
+def test_a_database_of_the_first_schema_is_upgraded_with_every_row(url: str, tmp_path: Path) -> None:
+    fill_first_schema(url)
+    before = counts(url)
+    upgrade(url, tmp_path)
+    assert counts(url) == before and min(before.values()) == 1
+    database = Database(url)
+    with database.reading() as session:
+        row = session.query(JobRow).one()
+    database.close()
+    assert (row.status, row.step, row.priority, row.folder_id, row.slot) == ("running", 3, 0, None, None)
+
+
+KILL_ITSELF = """
+import os, signal, sys
+from pathlib import Path
+from alembic import op
+from app.storage import migrate
+real = op.batch_alter_table
+def die(table, **options):
+    if table == "datasets":  # the tables before it are changed, nothing is committed
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(table, **options)
+op.batch_alter_table = die
+migrate.upgrade(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.both_databases
+def test_a_migration_that_is_killed_half_way_is_done_by_the_next_start(url: str, tmp_path: Path) -> None:
+    fill_first_schema(url)
+    before = counts(url)
+    killed = subprocess.run([sys.executable, "-c", KILL_ITSELF, url, str(tmp_path)], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (current_revision(url), counts(url)) == ("0001", before)
+    upgrade(url, tmp_path)
+    assert current_revision(url) == ScriptDirectory.from_config(alembic_config(url)).get_current_head()
+    assert counts(url) == before

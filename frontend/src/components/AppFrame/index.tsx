@@ -22,6 +22,7 @@ const DESTINATIONS: { to: `/${Destination}`; key: Destination; icon: IconName }[
   { to: "/playground", key: "playground", icon: "chat" },
   { to: "/models", key: "models", icon: "layers" },
   { to: "/machine", key: "machine", icon: "gauge" },
+  { to: "/settings", key: "settings", icon: "lock" },
 ];
 
 function Brand() {

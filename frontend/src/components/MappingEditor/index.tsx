@@ -1,4 +1,4 @@
-import { Button, Group, NativeSelect, Stack } from "@mantine/core";
+import { Alert, Button, Group, NativeSelect, Stack } from "@mantine/core";
 import { useState, type FormEvent } from "react";
 import { useRemapDataset } from "@/api/datasets";
 import { ErrorNotice } from "@/components/ErrorNotice";
@@ -11,15 +11,16 @@ type Part = Exclude<keyof ColumnMapping, "shape">;
 
 /** Which parts a shape has; the server checks the same. */
 const PARTS: Record<Shape, readonly Part[]> = {
-  alpaca: ["instruction", "input", "output", "system", "history"],
-  prompt_completion: ["instruction", "output", "system"],
-  question_answer: ["instruction", "input", "output", "system"],
-  messages: ["messages", "system"],
-  sharegpt: ["messages", "system"],
-  text: ["text"],
-  preference: ["instruction", "input", "messages", "output", "rejected", "system"],
-  unpaired: ["instruction", "input", "messages", "output", "label", "system"],
-  classification: ["instruction", "label"],
+  alpaca: ["instruction", "input", "output", "system", "history", "split"],
+  prompt_completion: ["instruction", "output", "system", "split"],
+  question_answer: ["instruction", "input", "output", "system", "split"],
+  messages: ["messages", "system", "split"],
+  sharegpt: ["messages", "system", "split"],
+  text: ["text", "split"],
+  preference: ["instruction", "input", "messages", "output", "rejected", "system", "split"],
+  unpaired: ["instruction", "input", "messages", "output", "label", "system", "split"],
+  instances: ["instruction", "instances", "system", "split"],
+  classification: ["instruction", "label", "split"],
 };
 const SHAPES = Object.keys(PARTS) as Shape[];
 
@@ -30,6 +31,7 @@ export function MappingEditor({ dataset }: { dataset: Dataset }) {
   const [draft, setDraft] = useState<ColumnMapping>(dataset.mapping);
   const parts = PARTS[draft.shape];
   const changed =
+    !dataset.confirmed ||
     draft.shape !== dataset.mapping.shape || parts.some((part) => (draft[part] ?? null) !== (dataset.mapping[part] ?? null));
 
   const apply = (event: FormEvent): void => {
@@ -42,6 +44,11 @@ export function MappingEditor({ dataset }: { dataset: Dataset }) {
   return (
     <form onSubmit={apply}>
       <Stack gap="md">
+        {!dataset.confirmed && (
+          <Alert color="yellow" role="status">
+            {t.mapping.unsure}
+          </Alert>
+        )}
         <div className={classes.grid}>
           <NativeSelect
             label={t.mapping.shape}

@@ -4,6 +4,7 @@ import { Link } from "@tanstack/react-router";
 import { jobQuery } from "@/api/jobs";
 import { CommandBlock } from "@/components/CommandBlock";
 import { ConfigTable } from "@/components/ConfigTable";
+import { Exports } from "@/components/Exports";
 import { JobMonitor } from "@/components/JobMonitor";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
@@ -32,6 +33,7 @@ export function JobDetail({ jobId }: { jobId: string }) {
         <JobMonitor jobId={jobId} pageTitle={job?.name ?? t.jobs.title} details />
         {job && (
           <>
+            {job.can_chat && <Exports jobId={jobId} />}
             {job.notices.length > 0 && (
               <Panel title={t.job.notices}>
                 <NoticeList notices={job.notices} />

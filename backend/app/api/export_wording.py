@@ -1,0 +1,57 @@
+"""Exports as the API answers them, with sentences in the reader's language."""
+
+from app.api.schemas.errors import ErrorContent
+from app.api.schemas.exports import AgreementRead, CertificateRead, ExportFileRead, ExportList, ExportRead, OfferRead
+from app.api.wording import notice_read
+from app.contracts.export import Certificate, ExportState
+from app.core.messages import Language
+from app.services.export_service import Exported, Offer
+
+
+def export_read(exported: Exported, language: Language) -> ExportRead:
+    """Return one export."""
+    state = exported.state
+    return ExportRead(
+        format=state.format,
+        status=state.status,
+        phase=state.phase,
+        created_at=state.created_at,
+        finished_at=state.finished_at,
+        error=_error(state, language),
+        certificate=None if state.certificate is None else certificate_read(state.certificate, language),
+        files=[ExportFileRead(name=name, size_bytes=size) for name, size in exported.files.items()],
+        path=str(exported.folder),
+        pushed_to=state.pushed_to,
+    )
+
+
+def export_list(found: list[Exported], offers: list[Offer], language: Language) -> ExportList:
+    """Return all exports of a job and what can be asked for."""
+    return ExportList(
+        exports=[export_read(exported, language) for exported in found],
+        offers=[
+            OfferRead(
+                format=offer.format,
+                possible=offer.problem is None,
+                reason=None if offer.problem is None else notice_read(offer.problem.key, offer.problem.params, language),
+            )
+            for offer in offers
+        ],
+    )
+
+
+def certificate_read(certificate: Certificate, language: Language) -> CertificateRead:
+    """Return a certificate without its hashes, which are in the file itself."""
+    return CertificateRead(
+        **certificate.model_dump(include=set(CertificateRead.model_fields) - {"agreements", "notices", "prompts"}),
+        agreements=[AgreementRead(**found.model_dump(), within_bounds=found.passed) for found in certificate.agreements],
+        prompts=certificate.prompts,
+        notices=[notice_read(notice.key, notice.params, language) for notice in certificate.notices],
+    )
+
+
+def _error(state: ExportState, language: Language) -> ErrorContent | None:
+    if state.error_key is None:
+        return None
+    notice = notice_read(state.error_key, state.error_params, language)
+    return ErrorContent(code=notice.code, message=notice.message, hint=notice.hint)

@@ -1,0 +1,107 @@
+"""What an export is asked to be, how far it is, and its certificate: how the file answers beside the trained model."""
+
+import math
+from typing import Any, Literal
+
+from app.contracts.frozen import Frozen
+from app.contracts.plan import Notice
+
+ExportFormat = Literal["adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")
+GGUF_SHAPES = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "phi"})
+"""transformers' `model_type` of the models that can be written as GGUF (export/architectures.py)."""
+ExportStatus = Literal["queued", "running", "succeeded", "failed"]
+ExportPhase = Literal["writing", "reference", "loading_back", "llama_cpp", "finishing"]
+
+_ONE_PERCENT = 2.326
+"""Quantile of the normal distribution that one sample in 100 lies beyond."""
+
+
+class Agreement(Frozen):
+    """How one engine that loaded the exported files answers beside the trained model, at the same tokens."""
+
+    engine: Literal["transformers", "llama.cpp"]
+    version: str
+    arithmetic: str
+    """`float32`, `bfloat16`, or for llama.cpp the type of the file's weights."""
+    positions: int
+    """Places in the rows at which the next token was predicted by both."""
+    top1: float
+    """Share of them at which both find the same token likeliest, 0..1."""
+    kl: float
+    """Mean divergence of the exported model's distribution from the trained model's, in nats. The likeliest tokens of the
+    trained model count one by one and all others together, which can only make it smaller."""
+    loss: float | None
+    """Mean cross-entropy of the exported model at these places, in nats; None where the engine does not tell it."""
+    tokens_per_second: float | None
+    """Of one answer, without the prompt, on this machine's processor."""
+    least_top1: float
+    """The share that an export of this kind has to reach."""
+    most_kl: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the divergence is within its bound, and the share not below its own by more than chance explains.
+
+        Of 600 places, 99.5 % leave three: whether there are three or four disagreements says nothing. So it fails when so few
+        agreements would be seen in less than one of 100 samples (normal approximation) of a file that just reaches the bound.
+        """
+        chance = _ONE_PERCENT * math.sqrt(self.least_top1 * (1 - self.least_top1) / self.positions)
+        return self.top1 >= self.least_top1 - chance and self.kl <= self.most_kl
+
+
+class PromptCheck(Frozen):
+    """Whether the exported tokenizer and template make the ids that training saw."""
+
+    compared: int
+    equal: int
+
+
+class Certificate(Frozen):
+    """`certificate.json` beside an export."""
+
+    schema_version: Literal[1] = 1
+    format: ExportFormat
+    passed: bool
+    rehearsal: bool
+    """True when the adapter was an untrained one, to try the export before a training."""
+    job_id: str
+    model_id: str
+    model_commit: str
+    dataset_hash: str
+    adapter_sha256: str
+    created_at: str
+    rows: int
+    row_source: Literal["heldout", "training"]
+    reference: str
+    """What the export is compared with."""
+    reference_loss: float
+    """Mean cross-entropy of the trained model at the compared places, in nats."""
+    agreements: list[Agreement]
+    prompts: PromptCheck | None
+    """None where llama.cpp was not asked."""
+    notices: list[Notice]
+    """What was not checked and why, and why it failed if it did."""
+    size_bytes: int
+    files: dict[str, str]
+    """SHA-256 of each exported file, the certificate itself left out."""
+    seconds: float
+    versions: dict[str, str]
+
+
+class ExportState(Frozen):
+    """`<format>.json`: how far an export is."""
+
+    format: ExportFormat
+    status: ExportStatus
+    phase: ExportPhase | None = None
+    created_at: str
+    finished_at: str | None = None
+    licence: str = ""
+    """Of the base model, for the model card; empty where it is not known."""
+    error_key: str | None = None
+    error_params: dict[str, Any] = {}
+    certificate: Certificate | None = None
+    """Also of an export that failed by it."""
+    pushed_to: str | None = None
+    """Address of the repository that it was sent to."""

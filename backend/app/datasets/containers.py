@@ -1,0 +1,108 @@
+"""Unpack what a file is packed in: gzip, bzip2, xz, or a zip archive with one file.
+
+The unpacked size is limited, so that a small file cannot fill the disk.
+"""
+
+import bz2
+import gzip
+import lzma
+import zipfile
+import zlib
+from pathlib import Path, PurePath
+from typing import IO
+
+from app.contracts.dataset import Container
+from app.core.errors import DatasetInvalid, TooLarge, Unsupported
+
+MAX_DECODED_BYTES = 8 << 30
+"""Largest unpacked file."""
+MAX_RATIO = 1000
+"""Deflate cannot shrink more than 1,032-fold (zlib, "Maximum Expansion Factor"); whoever comes near it packed nothing but
+one letter. Only tested beyond _FREE_BYTES."""
+_FREE_BYTES = 64 << 20
+_CHUNK_BYTES = 1 << 20
+
+_OPENERS: tuple[tuple[bytes, Container, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]], ...] = (
+    (b"\x1f\x8b", "gzip", gzip.GzipFile),
+    (b"BZh", "bzip2", bz2.BZ2File),
+    (b"\xfd7zXZ\x00", "xz", lzma.LZMAFile),
+)
+_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
+"""What the readers of the standard library raise on damaged or encrypted archives."""
+
+
+def unpack(path: Path, filename: str, target: Path) -> tuple[str, Container] | None:
+    """Write the unpacked content to `target`; return the name of the file inside and the container.
+
+    None where `path` is not packed (spreadsheets are zip archives too, and are not unpacked here).
+    Raise Unsupported (`zip_members`, `document`), DatasetInvalid (`damaged_archive`), TooLarge (`decoded`).
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+    for signature, container, opener in _OPENERS:
+        if head.startswith(signature):
+            try:
+                with opener(path) as packed:
+                    _copy(packed, target, path.stat().st_size)
+            except _BROKEN as error:
+                raise _damaged(error) from error
+            return _inner_name(filename), container
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        name = _unzip(path, target)
+        return (name, "zip") if name is not None else None
+    return None
+
+
+def is_spreadsheet(path: Path) -> bool:
+    """Say whether a zip archive is a workbook of Excel or OpenDocument."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            if "mimetype" in names and b"opendocument.spreadsheet" in archive.read("mimetype")[:100]:
+                return True
+    except _BROKEN:
+        return False
+    return any(name.startswith("xl/workbook") for name in names)
+
+
+def _unzip(path: Path, target: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir() and not _is_litter(member.filename)]
+            names = {member.filename for member in members}
+            if is_spreadsheet(path):
+                return None
+            if any(name.startswith(("word/", "ppt/")) for name in names) or "META-INF/container.xml" in names:
+                raise Unsupported("document")
+            if len(members) != 1:
+                shown = ", ".join(sorted(names)[:5]) or "-"
+                raise Unsupported("zip_members", count=len(members), names=shown)
+            with archive.open(members[0]) as packed:
+                _copy(packed, target, path.stat().st_size)
+            return PurePath(members[0].filename).name
+    except _BROKEN as error:
+        raise _damaged(error) from error
+
+
+def _copy(packed: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, target: Path, packed_bytes: int) -> None:
+    written = 0
+    with target.open("wb") as file:
+        while chunk := packed.read(_CHUNK_BYTES):
+            written += len(chunk)
+            if written > MAX_DECODED_BYTES or (written > _FREE_BYTES and written > MAX_RATIO * packed_bytes):
+                raise TooLarge("decoded", most=f"{MAX_DECODED_BYTES >> 30} GiB")
+            file.write(chunk)
+
+
+def _inner_name(filename: str) -> str:
+    path = PurePath(filename)
+    return path.stem if path.suffix.lower() in (".gz", ".gzip", ".bz2", ".xz") else filename
+
+
+def _is_litter(name: str) -> bool:
+    """What macOS and Windows put into archives unasked."""
+    return name.startswith("__MACOSX/") or PurePath(name).name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def _damaged(error: Exception) -> DatasetInvalid:
+    return DatasetInvalid("damaged_archive", reason=" ".join(str(error).split())[:120] or type(error).__name__)

@@ -1,0 +1,114 @@
+"""Make one export: the files in a folder aside, the certificate, the card; the folder gets its name only when all is well."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from app.contracts.export import Certificate, ExportFormat, ExportPhase
+from app.contracts.job import TrainingJob
+from app.core.errors import ExportFailed
+from app.datasets.tokenizer_files import load_tokenizer_files
+from app.export.card import draw_curve, make_card
+from app.export.certify import FULL, REHEARSAL, Certifier
+from app.export.gguf_file import Precision, write_gguf
+from app.export.gguf_vocabulary import written_template
+from app.export.merging import write_merged
+from app.export.modelfile import make_modelfile
+from app.storage.export_dir import ExportDir
+from app.storage.job_dir import JobDir, fsync_folder
+from app.training.results import TOKENIZER_FILES
+
+CERTIFICATE_NAME = "certificate.json"
+_PRECISIONS: dict[ExportFormat, Precision] = {"gguf-f16": "f16", "gguf-q8_0": "q8_0", "gguf-q4_0": "q4_0"}
+
+
+class CertificateFailed(ExportFailed):
+    """The certificate did not pass; `certificate` says where."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self.certificate = certificate
+        cause = next(notice for notice in certificate.notices if notice.code == self.code)
+        super().__init__(cause.key.partition(".")[2], **cause.params)
+
+
+def make_export(
+    job_dir: JobDir,
+    job: TrainingJob,
+    export_format: ExportFormat,
+    adapter: Path,
+    *,
+    rehearsal: bool = False,
+    licence: str = "",
+    on_phase: Callable[[ExportPhase], None] = lambda _: None,
+) -> Certificate:
+    """Write and check one export of `adapter`. Raise CertificateFailed and leave nothing when the certificate does not pass."""
+    exports = ExportDir(job_dir.path, rehearsal=rehearsal)
+    aside, final = exports.aside(export_format), exports.folder(export_format)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(mode=0o700, parents=True)
+    try:
+        on_phase("writing")
+        has_modelfile = _write(job, export_format, adapter, aside, licence)
+        certifier = Certifier(job_dir, job, adapter, on_phase, REHEARSAL if rehearsal else FULL)
+        certificate = certifier.certify(export_format, aside, rehearsal=rehearsal)
+        if not certificate.passed:
+            raise CertificateFailed(certificate)
+        _describe(job_dir, job, certificate, aside, licence=licence, has_modelfile=has_modelfile)
+        for file in aside.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
+        shutil.rmtree(final, ignore_errors=True)
+        if rehearsal:
+            final.mkdir()
+            shutil.copyfile(aside / CERTIFICATE_NAME, final / CERTIFICATE_NAME)
+        else:
+            aside.rename(final)
+        fsync_folder(final.parent)
+        return certificate
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(job: TrainingJob, export_format: ExportFormat, adapter: Path, folder: Path, licence: str) -> bool:
+    """Write the model's files; return whether there is a Modelfile."""
+    base = Path(job.model.path)
+    if export_format == "adapter":
+        for file in sorted(adapter.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+        return False
+    if export_format == "merged":
+        write_merged(base, adapter, folder)
+        for name in ("config.json", "generation_config.json", *TOKENIZER_FILES):
+            if (base / name).is_file():
+                shutil.copyfile(base / name, folder / name)
+        (folder / "chat_template.jinja").write_text(written_template(load_tokenizer_files(base)), "utf-8")
+        return False
+    precision = _PRECISIONS[export_format]
+    file = folder / f"{file_name(job)}-{precision}.gguf"
+    write_gguf(base, adapter, file, precision, name=job.name, licence=licence)
+    modelfile = make_modelfile(base, file.name, job.optimization.max_length)
+    if modelfile is not None:
+        (folder / "Modelfile").write_text(modelfile, "utf-8")
+    return modelfile is not None
+
+
+def file_name(job: TrainingJob) -> str:
+    """Return a name for a file: the model's and the job's, in plain letters."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(job.model.model_id).name}-{job.job_id}").strip("-.").lower()
+
+
+def _describe(
+    job_dir: JobDir, job: TrainingJob, certificate: Certificate, folder: Path, *, licence: str, has_modelfile: bool
+) -> None:
+    """Write the card, the curve and the certificate."""
+    events = list(job_dir.read_events())
+    card = make_card(job, certificate, job_dir.find_report(), events, licence=licence, has_modelfile=has_modelfile)
+    (folder / "README.md").write_text(card, "utf-8")
+    curve = draw_curve(events)
+    if curve is not None:
+        (folder / "curve.svg").write_text(curve, "utf-8")
+    (folder / CERTIFICATE_NAME).write_text(json.dumps(json.loads(certificate.model_dump_json()), indent=2) + "\n", "utf-8")

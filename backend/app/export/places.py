@@ -1,0 +1,140 @@
+"""The tokens at which an export is compared with the trained model: held-out rows, as training would see them."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.contracts.dataset import Example, Message
+from app.contracts.job import TrainingJob
+from app.core.errors import DatasetInvalid, Invalid
+from app.datasets.render import Renderer
+from app.storage.job_dir import JobDir
+from app.training.rows import encode_rows
+
+ENOUGH_PLACES = 2000
+"""One place in 2000 is 0.05 %: a bound of 99.9 % can be told from 99.95 %."""
+FEW_PLACES = 400
+"""With fewer learned tokens than this in all rows together, every token of the rows is compared."""
+MOST_ROWS = 256
+PROMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRow:
+    """One row's ids and the places whose tokens are predicted from all before them (none is 0)."""
+
+    ids: list[int]
+    places: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What someone asks, or the beginning of a text, and the ids that training made of it."""
+
+    messages: list[Message] | None
+    text: str | None
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What all engines are asked."""
+
+    rows: list[PlacedRow]
+    source: Literal["heldout", "training"]
+    prompts: list[Prompt]
+
+    @property
+    def places(self) -> int:
+        """Number of compared tokens."""
+        return sum(len(row.places) for row in self.rows)
+
+
+def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = ENOUGH_PLACES) -> Compared:
+    """Choose rows evenly over the held-out ones (the training rows where there are none) until there are `enough` places.
+
+    The learned tokens of the rows are compared; where they are fewer than FEW_PLACES in all rows, every token is. Raises
+    DatasetInvalid when no row can be used.
+    """
+    has_heldout = job_dir.heldout_file.is_file() and job.dataset.heldout_rows > 0
+    file = job_dir.heldout_file if has_heldout else job_dir.train_file
+    with tempfile.TemporaryDirectory() as folder:
+        encoded = encode_rows(
+            file,
+            Path(folder) / "compared.rows",
+            renderer,
+            max_length=job.optimization.max_length,
+            long_rows=job.optimization.long_rows,
+            check_stop=lambda: None,
+            judged=job.method in ("dpo", "kto"),
+        )
+        chosen = [encoded.rows[place] for place in _spread(len(encoded.rows), MOST_ROWS)]
+    if not chosen:
+        raise DatasetInvalid("nothing_to_compare")
+    learned = [PlacedRow(row.ids, [place for place in row.targets if place]) for row in chosen]
+    rows = (
+        learned
+        if _count(learned) >= min(enough, FEW_PLACES)
+        else [PlacedRow(row.ids, list(range(1, len(row.ids)))) for row in chosen]
+    )
+    return Compared(_until(rows, enough), "heldout" if has_heldout else "training", _prompts(file, renderer))
+
+
+def thinned(rows: Sequence[PlacedRow], places: int) -> list[PlacedRow]:
+    """Return the first rows that have about `places` places together."""
+    return _until(list(rows), places)
+
+
+def _count(rows: Sequence[PlacedRow]) -> int:
+    return sum(len(row.places) for row in rows)
+
+
+def _until(rows: list[PlacedRow], places: int) -> list[PlacedRow]:
+    taken: list[PlacedRow] = []
+    left = places
+    for row in rows:
+        if left <= 0:
+            break
+        taken.append(PlacedRow(row.ids, row.places[:left]))
+        left -= len(row.places)
+    return [row for row in taken if row.places]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most `most` places of `count`, evenly over all, in order."""
+    if count <= most:
+        return list(range(count))
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
+
+
+def _prompts(file: Path, renderer: Renderer) -> list[Prompt]:
+    """Return the first questions of the file with their ids; those that the template cannot write are left out."""
+    prompts: list[Prompt] = []
+    with file.open("rb") as lines:
+        for line in lines:
+            if len(prompts) == PROMPTS:
+                break
+            example = Example.model_validate_json(line)
+            prompt = _prompt(example, renderer)
+            if prompt is not None:
+                prompts.append(prompt)
+    return prompts
+
+
+def _prompt(example: Example, renderer: Renderer) -> Prompt | None:
+    if example.messages is None:
+        text = (example.text or "")[:2000]
+        try:
+            ids = renderer.encode(Example(row=example.row, text=text), 1 << 30).ids[:-1]  # the end token is not in the text
+        except DatasetInvalid:
+            return None
+        return Prompt(None, text, ids)
+    asked = example.messages[: max((place for place, turn in enumerate(example.messages) if turn.role == "assistant"), default=0)]
+    if not asked:
+        return None
+    try:
+        return Prompt(asked, None, renderer.encode_prompt(asked))
+    except Invalid:
+        return None

@@ -1,0 +1,169 @@
+"""Exports of a job: ask for one, see how far it is, take its files, delete it.
+
+Each is made by a process of its own (`python -m app.export`), which outlives this one and writes down how far it is; those of
+one data folder wait for each other.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.contracts.export import EXPORT_FORMATS, GGUF_SHAPES, ExportFormat, ExportState
+from app.contracts.job import TrainingJob
+from app.contracts.plan import Notice
+from app.core.errors import AffinageError, Conflict, NotFound, Unsupported
+from app.services import job_service
+from app.services.finetuning_service import MODEL_CONFIGS
+from app.services.studio import Studio
+from app.storage.export_dir import ExportBusy, ExportDir
+from app.storage.job_dir import JobDir, utc_now
+from app.storage.tables import JobRow
+
+START_SECONDS = 30.0
+"""A process that was started may take so long until it holds its export."""
+LOG_NAME = "exports.log"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A format, and why the model of a job cannot become it."""
+
+    format: ExportFormat
+    problem: Notice | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export as it is now."""
+
+    state: ExportState
+    folder: Path
+    files: dict[str, int]
+    """Name and bytes of each finished file."""
+
+
+def list_exports(studio: Studio, session: Session, job_id: str) -> tuple[list[Exported], list[Offer]]:
+    """Return what was asked for, and every format with whether it is possible. Raise NotFound."""
+    row = job_service.get_job(session, job_id)
+    exports = ExportDir(studio.job_dir(job_id).path)
+    return [_read(exports, state) for state in exports.states()], offers(TrainingJob.model_validate_json(row.spec))
+
+
+def get_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
+    """Return one export. Raise NotFound."""
+    job_service.get_job(session, job_id)
+    exports = ExportDir(studio.job_dir(job_id).path)
+    state = exports.find_state(export_format)
+    if state is None:
+        raise NotFound("export", job_id=job_id, format=export_format)
+    return _read(exports, state)
+
+
+def get_file(studio: Studio, session: Session, job_id: str, export_format: ExportFormat, name: str) -> Path:
+    """Return the path of one finished file. Raise NotFound: only files that lie in the export's folder have a name here."""
+    exported = get_export(studio, session, job_id, export_format)
+    if name not in exported.files:
+        raise NotFound("export_file", format=export_format, file=name)
+    return exported.folder / name
+
+
+def start_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
+    """Begin an export, or begin it anew. Raise NotFound, Conflict (no adapter; being made), Unsupported (the model's shape)."""
+    row = job_service.get_job(session, job_id)
+    job = prepare(studio, row, export_format)
+    exports = ExportDir(studio.job_dir(job_id).path)
+    if _is_under_way(exports, exports.find_state(export_format)):
+        raise Conflict("export_running")
+    state = ExportState(format=export_format, status="queued", created_at=utc_now(), licence=find_licence(job))
+    exports.write_state(state)
+    with (studio.settings.data_dir / "logs" / LOG_NAME).open("ab") as output:
+        subprocess.Popen(
+            command(studio.job_dir(job_id), export_format),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return _read(exports, state)
+
+
+def prepare(studio: Studio, row: JobRow, export_format: ExportFormat) -> TrainingJob:
+    """Return the job of `row` if it can be exported. Raise Conflict, Unsupported."""
+    if not job_service.can_chat(studio, row):
+        raise Conflict("not_exportable", job_id=row.job_id, status=row.status)
+    job = TrainingJob.model_validate_json(row.spec)
+    problem = find_problem(job, export_format)
+    if problem is not None:
+        raise problem
+    return job
+
+
+def command(job_dir: JobDir, export_format: ExportFormat, *, rehearsal: bool = False) -> list[str]:
+    """Return the command line of the process that makes an export."""
+    return [sys.executable, "-m", "app.export", str(job_dir.path), export_format, *(["--rehearsal"] if rehearsal else [])]
+
+
+def delete_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> None:
+    """Delete an export's files. Raise NotFound, Conflict while it is made."""
+    get_export(studio, session, job_id, export_format)
+    try:
+        ExportDir(studio.job_dir(job_id).path).delete(export_format)
+    except ExportBusy:
+        raise Conflict("export_running") from None
+
+
+def offers(job: TrainingJob) -> list[Offer]:
+    """Return every format with what speaks against it for this job's model."""
+    found = []
+    for export_format in EXPORT_FORMATS:
+        problem = find_problem(job, export_format)
+        found.append(Offer(export_format, None if problem is None else Notice(key=problem.key, params=problem.params)))
+    return found
+
+
+def find_problem(job: TrainingJob, export_format: ExportFormat) -> AffinageError | None:
+    """Return why the model cannot become `export_format`, judged by its config.json; None when it can or none is there yet."""
+    try:
+        config = json.loads((Path(job.model.path) / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    shape = str(config.get("model_type"))
+    if export_format.startswith("gguf") and shape not in GGUF_SHAPES:
+        return Unsupported("gguf_shape", shape=shape, supported=", ".join(sorted(GGUF_SHAPES)))
+    if export_format != "adapter" and config.get("quantization_config"):
+        kind = str(config["quantization_config"].get("quant_method", "?"))
+        return Unsupported("merge_packed", tensor="quantization_config", dtype=kind)
+    return None
+
+
+def find_licence(job: TrainingJob) -> str:
+    """Return the licence that the catalogue knows; empty for a model of one's own."""
+    config = MODEL_CONFIGS.get(job.model.model_id)
+    return "" if config is None else config.licence
+
+
+def _read(exports: ExportDir, state: ExportState) -> Exported:
+    """Return an export as it is: one whose process is gone has failed."""
+    if state.status in ("queued", "running") and not _is_under_way(exports, state):
+        again = exports.find_state(state.format) or state  # it may have ended between the two looks
+        if again.status in ("queued", "running"):
+            again = again.model_copy(update={"status": "failed", "phase": None, "error_key": "export_failed.interrupted"})
+        state = again
+    folder = exports.folder(state.format)
+    files = {}
+    if state.status == "succeeded" and folder.is_dir():
+        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file() and not file.is_symlink()}
+    return Exported(state, folder, files)
+
+
+def _is_under_way(exports: ExportDir, state: ExportState | None) -> bool:
+    if state is None or state.status not in ("queued", "running"):
+        return False
+    asked = datetime.fromisoformat(state.created_at)
+    starting = state.status == "queued" and (datetime.now(UTC) - asked).total_seconds() < START_SECONDS
+    return starting or exports.is_made(state.format)

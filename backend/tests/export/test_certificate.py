@@ -1,0 +1,142 @@
+"""Exports of a trained job, made by the process that makes them, with their certificates."""
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from app.contracts.export import EXPORT_FORMATS, Certificate, ExportFormat
+from app.export.__main__ import BUSY, FAILED, main
+from app.export.packing import CertificateFailed, make_export
+from app.storage.export_dir import ExportBusy, ExportDir
+from app.storage.job_dir import JobDir
+from tests.engine.tiny import examples, make_job
+from tests.export.shapes import write_model
+
+needs_llama_cpp = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
+
+
+def copied(trained: JobDir, folder: Path) -> JobDir:
+    """Return a copy of the job, to export and to break."""
+    shutil.copytree(trained.path, folder / trained.path.name)
+    return JobDir(folder / trained.path.name)
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("export_format", EXPORT_FORMATS)
+def test_every_format_of_a_trained_job_answers_like_it(trained: JobDir, tmp_path: Path, export_format: ExportFormat) -> None:
+    job_dir = copied(trained, tmp_path)
+    phases: list[str] = []
+    certificate = make_export(job_dir, job_dir.read_job(), export_format, job_dir.adapter, licence="mit", on_phase=phases.append)
+    folder = ExportDir(job_dir.path).folder(export_format)
+    assert certificate.passed and certificate.row_source == "heldout" and not certificate.rehearsal
+    engines = [found.engine for found in certificate.agreements]
+    assert engines == (["transformers", "llama.cpp"] if export_format.startswith("gguf") else ["transformers"])
+    assert phases[:2] == ["writing", "reference"] and phases[-1] == "finishing"
+    if export_format.startswith("gguf"):
+        assert certificate.prompts is not None
+        assert certificate.prompts.equal == certificate.prompts.compared == 20
+    assert Certificate.model_validate_json((folder / "certificate.json").read_bytes()) == certificate
+    for name, digest in certificate.files.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    card = (folder / "README.md").read_text("utf-8")
+    assert certificate.dataset_hash in card and certificate.adapter_sha256 in card and 'license: "mit"' in card
+    assert (folder / "curve.svg").read_text("utf-8").startswith("<svg ")
+    assert not ExportDir(job_dir.path).aside(export_format).exists()
+
+
+def test_a_damaged_merge_fails_its_certificate_and_leaves_nothing(
+    trained: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_dir = copied(trained, tmp_path)
+    from app.export import packing
+
+    honest = packing.write_merged
+
+    def damaged(base: Path, adapter: Path, folder: Path) -> None:
+        honest(base, adapter, folder)
+        tensors = load_file(folder / "model.safetensors")
+        name = "model.layers.1.mlp.down_proj.weight"
+        tensors[name] = torch.roll(tensors[name], 1, dims=0)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    monkeypatch.setattr(packing, "write_merged", damaged)
+    with pytest.raises(CertificateFailed, match="does not answer like the trained model") as failure:
+        make_export(job_dir, job_dir.read_job(), "merged", job_dir.adapter)
+    assert not failure.value.certificate.passed
+    assert failure.value.certificate.agreements[0].kl > 0.002
+    exports = ExportDir(job_dir.path)
+    assert not exports.folder("merged").exists() and not exports.aside("merged").exists()
+
+
+def test_an_adapter_of_zeros_is_not_what_was_trained(trained: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_dir = copied(trained, tmp_path)
+    from app.export import packing
+
+    def emptied(source: Path, target: Path) -> None:
+        shutil.copyfile(source, target)
+        if target.suffix == ".safetensors":
+            zeros = {name: torch.zeros_like(tensor) for name, tensor in load_file(target).items()}
+            save_file(zeros, target, metadata={"format": "pt"})
+
+    class Copying:
+        copyfile = staticmethod(emptied)
+        rmtree = staticmethod(shutil.rmtree)
+
+    monkeypatch.setattr(packing, "shutil", Copying)
+    with pytest.raises(CertificateFailed):
+        make_export(job_dir, job_dir.read_job(), "adapter", job_dir.adapter)
+
+
+def test_the_process_makes_an_export_and_says_how_far_it_is(trained: JobDir, tmp_path: Path) -> None:
+    job_dir = copied(trained, tmp_path)
+    command = [sys.executable, "-m", "app.export", str(job_dir.path), "merged"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    state = ExportDir(job_dir.path).find_state("merged")
+    assert state is not None and state.status == "succeeded" and state.finished_at is not None and state.phase is None
+    assert state.certificate is not None and state.certificate.passed
+
+
+def test_a_rehearsal_tries_everything_with_an_untrained_adapter_and_keeps_the_certificate_only(
+    tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / "model", "qwen2")
+    (tmp_path / "jobs").mkdir()
+    job_dir = make_job(tmp_path / "jobs" / "job-1", model, train=examples(12), heldout=examples(20, start=12))
+    assert main([str(job_dir.path), "merged", "--rehearsal"]) == 0
+    rehearsal = ExportDir(job_dir.path, rehearsal=True)
+    state = rehearsal.find_state("merged")
+    assert state is not None and state.certificate is not None
+    assert state.certificate.rehearsal and state.certificate.passed
+    assert [file.name for file in rehearsal.folder("merged").iterdir()] == ["certificate.json"]
+    assert not job_dir.adapter.exists() and ExportDir(job_dir.path).find_state("merged") is None
+
+
+def test_a_rehearsal_names_what_the_model_cannot_become(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", "llama")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "olmo"}))
+    (tmp_path / "jobs").mkdir()
+    job_dir = make_job(tmp_path / "jobs" / "job-1", model, train=examples(12), heldout=examples(4, start=12))
+    assert main([str(job_dir.path), "gguf-f16", "--rehearsal"]) == FAILED
+    state = ExportDir(job_dir.path, rehearsal=True).find_state("gguf-f16")
+    assert state is not None and state.status == "failed" and state.error_key == "unsupported.gguf_shape"
+
+
+def test_two_processes_do_not_make_the_same_export(trained: JobDir, tmp_path: Path) -> None:
+    job_dir = copied(trained, tmp_path)
+    exports = ExportDir(job_dir.path)
+    with exports.making("adapter"):
+        assert exports.is_made("adapter")
+        assert main([str(job_dir.path), "adapter"]) == BUSY
+        with pytest.raises(ExportBusy):
+            exports.delete("adapter")
+    assert not exports.is_made("adapter")
