@@ -18,6 +18,8 @@ RUN make page
 
 FROM python:3.13-slim
 WORKDIR /app
+# The trainer compiles its kernels for the processor that it finds; without a compiler it is slower.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 affinage && install -d -o affinage -g affinage -m 700 /data
 COPY --from=build /app/.venv .venv
 COPY --from=build /app/frontend/dist frontend/dist

@@ -186,6 +186,13 @@ def unpack_model() -> None:
         run("Embedded model unpacked", str(VENV / "bin" / "python"), "-m", "app.training.embedded")
 
 
+def compile_kernels() -> None:
+    """Compile the trainer's kernels, so that no job has to; without a C compiler training uses PyTorch's operators."""
+    module = ROOT / "backend" / "app" / "training" / "native" / "build.py"
+    if "train" in EXTRAS.split(",") and module.is_file():
+        run("Kernels compiled where there is a C compiler", str(VENV / "bin" / "python"), "-m", "app.training.native.build")
+
+
 def main() -> int:
     """Set up what is missing; 0 when everything is in place."""
     began = time.monotonic()
@@ -194,6 +201,7 @@ def main() -> int:
         changed = [new_python, set_up_node()]
         if new_python:
             unpack_model()
+            compile_kernels()
     except SetupFailed as failure:
         print(f"\n  setup stopped: {failure}", file=sys.stderr)
         return 1

@@ -34,8 +34,9 @@ LEAST_MEMORY_BYTES = 2 * GIB
 """What a job on the embedded model takes with small batches."""
 HUB_PROBE = "gpt2"
 ENGINE_PROBE = (
-    "import json, torch; print(json.dumps([torch.__version__, torch.cuda.is_available(),"
-    " [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]]))"
+    "import json, torch; from app.training.native.build import load_library;"
+    " print(json.dumps([torch.__version__, torch.cuda.is_available(),"
+    " [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())], load_library() is not None]))"
 )
 
 
@@ -116,8 +117,11 @@ def check_engine(terminal: Terminal) -> Finding:
     if probe_run.returncode:
         last = (probe_run.stderr.strip().splitlines() or [""])[-1]
         return Finding("engine", "failed", last, terminal.say("doctor_setup_hint"))
-    version, cuda, cards = json.loads(probe_run.stdout.strip().splitlines()[-1])
-    return Finding("engine", "ok", f"torch {version}" + (f", CUDA: {', '.join(cards)}" if cuda else ""))
+    version, cuda, cards, kernels = json.loads(probe_run.stdout.strip().splitlines()[-1])
+    detail = f"torch {version}" + (f", CUDA: {', '.join(cards)}" if cuda else "")
+    if kernels or cuda:
+        return Finding("engine", "ok", detail)
+    return Finding("engine", "warning", f"{detail}. {terminal.say('doctor_kernels')}", terminal.say("doctor_kernels_hint"))
 
 
 def check_data_dir(data_dir: Path, terminal: Terminal) -> Finding:
