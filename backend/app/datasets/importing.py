@@ -30,6 +30,9 @@ MAX_PROBLEMS = 1000
 MAX_DETAILS = 20
 """Problems listed in the refusal of a file without a usable row."""
 
+REPEATED_HEADERS = "repeated_headers"
+"""Key of the remark that counts them."""
+
 _SAMPLE_ROWS = 50
 
 
@@ -69,7 +72,8 @@ def remap(target: DatasetDir, mapping: Mapping) -> DatasetInfo:
         opened = reopen_source(source, target.decoded_file, info)
         if info.decoded:
             fresh.decoded_file.hardlink_to(target.decoded_file)
-        opened = replace(opened, container=info.container, remarks=info.remarks)
+        remarks = [remark for remark in info.remarks if remark.key != REPEATED_HEADERS]  # counted again
+        opened = replace(opened, container=info.container, remarks=remarks)
         return _build(opened, fresh, dataset_id=info.dataset_id, name=info.name, created_at=info.created_at, mapping=mapping)
 
 
@@ -99,10 +103,15 @@ class _Counts:
 
     rows_in_file: int = 0
     skipped_rows: int = 0
+    repeated_headers: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     characters: "array[int]" = field(default_factory=lambda: array("Q"))
     keys: RowKeys = field(default_factory=RowKeys)
+
+    def add_repeated_header(self) -> None:
+        """Count a header that stands again between the rows."""
+        self.repeated_headers += 1
 
     def add_problems(self, problems: list[Problem]) -> None:
         """Count all, keep the first."""
@@ -125,6 +134,9 @@ def _build(
     rows = len(counts.characters)
     if not rows:
         raise DatasetInvalid("no_usable_rows", details=_details(counts.problems), rows=counts.rows_in_file)
+    remarks = [*opened.remarks]
+    if counts.repeated_headers:
+        remarks.append(Problem(row=0, column=None, key=REPEATED_HEADERS, params={"count": counts.repeated_headers}))
     heldout = counts.keys.choose_heldout()
     _write_split(fresh, heldout)
     info = DatasetInfo(
@@ -141,7 +153,7 @@ def _build(
         container=opened.container,
         decoded=opened.read_as if fresh.decoded_file.exists() else None,
         dialect=opened.dialect,
-        remarks=opened.remarks,
+        remarks=remarks,
         rows=rows,
         rows_in_file=counts.rows_in_file,
         distinct_rows=counts.keys.distinct_rows,
@@ -170,7 +182,7 @@ def _write_rows(opened: SourceFile, path: Path, mapping: Mapping) -> tuple[_Coun
     """Write every usable row; return the counts and the SHA-256 of the file."""
     counts, digest = _Counts(), hashlib.sha256()
     with path.open("wb") as file:
-        for raw in opened.rows():
+        for raw in opened.rows(counts.add_repeated_header):
             counts.rows_in_file += 1
             examples, problems = make_examples(raw, mapping)
             counts.add_problems(problems)

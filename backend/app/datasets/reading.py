@@ -1,7 +1,7 @@
 """Recognise a file by its content and read it record by record."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePath
@@ -55,12 +55,12 @@ class SourceFile:
         """What stands between the cells of a given CSV file."""
         return self.dialect.delimiter if self.dialect is not None and self.format == "csv" else None
 
-    def rows(self) -> Iterator[RawRow]:
-        """Yield the records from the first on."""
+    def rows(self, on_repeated_header: Callable[[], None] = lambda: None) -> Iterator[RawRow]:
+        """Yield the records from the first on; call for each CSV header that is repeated between them."""
         if self.layout is not None:
             return read_json_rows(self.path, self.encoding, self.layout)
         if self.dialect is not None:
-            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns)
+            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns, on_repeated_header)
         return read_text_rows(self.path, self.encoding)
 
 

@@ -1,7 +1,7 @@
 """CSV and its relatives, row by row (RFC 4180, with the liberties that spreadsheets take)."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -34,11 +34,17 @@ def read_header(path: Path, encoding: str, dialect: CsvDialect) -> list[str]:
     return _names(cells if dialect.header else [""] * len(cells))
 
 
-def read_csv_rows(path: Path, encoding: str, dialect: CsvDialect, columns: list[str]) -> Iterator[RawRow]:
+def read_csv_rows(
+    path: Path,
+    encoding: str,
+    dialect: CsvDialect,
+    columns: list[str],
+    on_repeated_header: Callable[[], None] = lambda: None,
+) -> Iterator[RawRow]:
     """Yield every record after the header; ragged and badly quoted ones come with their problem.
 
-    A header that is repeated between the rows is passed over. Raise DatasetInvalid (`open_quote`) where a quotation
-    mark swallows the rest of the file, TooLarge for a row beyond MAX_ROW_CHARACTERS.
+    A header that is repeated between the rows is no row: it is told to `on_repeated_header`. Raise DatasetInvalid
+    (`open_quote`) where a quotation mark swallows the rest of the file, TooLarge for a row beyond MAX_ROW_CHARACTERS.
     """
     with path.open(encoding=encoding, newline="") as file:
         _skip_declaration(file)
@@ -72,6 +78,7 @@ def read_csv_rows(path: Path, encoding: str, dialect: CsvDialect, columns: list[
                 header = cells if any(cells) else None
                 continue
             if cells == header:
+                on_repeated_header()
                 continue
             row += 1
             yield RawRow(row, dict(zip(columns, cells, strict=False)), _ragged(row, cells, columns))

@@ -271,6 +271,16 @@ def test_ten_percent_and_at_least_twenty_rows_are_held_out_from_fifty_distinct_r
     assert sorted([*train, *held], key=lambda example: example.row) == list(target.read_examples())
 
 
+def test_headers_repeated_between_the_rows_are_counted_in_the_report_also_after_another_mapping(tmp_path: Path) -> None:
+    text = "question,answer\nA?,1.\nquestion,answer\nB?,2.\nquestion,answer\n"
+    target, info = take_in(tmp_path, text, "rows.csv")
+    assert (info.rows_in_file, info.rows, info.problem_count) == (2, 2, 0)
+    assert [(remark.key, remark.params) for remark in info.remarks] == [("repeated_headers", {"count": 2})]
+    assert "2" in localise(info.remarks[0].key, "fr", **info.remarks[0].params)[0]
+    assert remap(target, info.mapping).remarks == info.remarks
+    assert take_in(tmp_path / "other", "question,answer\nA?,1.\n", "rows.csv")[1].remarks == []
+
+
 def test_repeated_rows_do_not_count_as_distinct(tmp_path: Path) -> None:
     _, info = take_in(tmp_path, pairs(30, repeat=4))
     assert (info.rows, info.distinct_rows, info.heldout_rows) == (120, 30, 0)

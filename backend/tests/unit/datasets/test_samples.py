@@ -60,7 +60,16 @@ OUTCOMES = [
     for line in (Path(__file__).parent / "shared_outcomes.tsv").read_text("utf-8").splitlines()
     if not line.startswith("#")
 ]
-"""File, outcome, format or message key, shape, rows, exact duplicates; written by hand from a look at each file."""
+"""File, outcome, format or message key, shape, rows, exact duplicates: what the program answered on 2026-11-22 (read through).
+
+It shows that nothing changes unseen, not that each answer is right. Counts that were known beforehand are in KNOWN_COUNTS.
+"""
+
+KNOWN_COUNTS = {
+    "llamafactory/alpaca_en_demo.json": (999, 14),
+    "mlx_examples/wwdc25/data/train.jsonl": (1800, 437),
+}
+"""Rows and exact duplicates that were told to this project, not found out by it."""
 
 
 @pytest.mark.parametrize("expected", OUTCOMES, ids=[line[0] for line in OUTCOMES])
@@ -79,6 +88,15 @@ def test_every_file_of_the_field_imports_as_it_should_or_is_refused_with_one_sen
         status = "usable" if info.confirmed else "needs_mapping"
         found = [status, info.format, info.mapping.shape, str(info.rows), str(info.rows - info.distinct_rows)]
     assert found == expected[1:]
+
+
+@pytest.mark.parametrize(("name", "known"), KNOWN_COUNTS.items())
+def test_files_whose_counts_are_known_from_elsewhere_have_them(name: str, known: tuple[int, int]) -> None:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not on this machine")
+    info = check_path(path)
+    assert (info.rows, info.rows - info.distinct_rows) == known
 
 
 def test_no_file_of_the_field_is_left_out_of_the_table() -> None:

@@ -67,13 +67,8 @@ def test_a_row_that_the_template_refuses_counts_as_zero(dataset: DatasetDir, tmp
 @pytest.mark.parametrize(
     ("body", "seconds", "reason"),
     [
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", 5.0, "more than 5 s"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", 2.0, "more than 2 s"),
         ("{{ ('x' * 9999999999)|length }}", 60.0, "out of memory"),
-        (
-            "{% set ns = namespace(t='x' * 1000) %}{% for a in range(60) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}",
-            60.0,
-            "memory",
-        ),
     ],
 )
 def test_a_template_that_eats_time_or_memory_ends_in_a_sentence(
