@@ -23,6 +23,7 @@ from app.datasets.tokens import show_tokens
 from app.storage.model_store import ModelStore
 from tests.api.conftest import dataset_id
 from tests.security.conftest import CANARY
+from tests.unit.datasets.models import chatml_model
 
 SOURCES = sorted(Path(app.__file__).parent.rglob("*.py"))
 CALLS_OF_A_SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "eval", "exec", "compile"}
@@ -139,13 +140,9 @@ def test_a_chat_template_cannot_leave_its_sandbox(source: str, tmp_path: Path) -
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("source", ["{{ 'a' * 4000000000 }}", "{{ 'a' * 3000000000 ~ 'b' * 3000000000 }}"])
-def test_a_chat_template_that_grows_or_loops_ends_with_a_sentence(source: str, tmp_path: Path) -> None:
-    """CVE-2026-115911, CVE-2026-115918: rendered in a child with limits, never in the server."""
-    from tests.engine.tiny import write_llama
-
-    model = write_llama(tmp_path / "model")
-    (model / "chat_template.jinja").write_text(source)
+def test_a_chat_template_that_grows_ends_with_a_sentence(tmp_path: Path) -> None:
+    """CVE-2026-115911, CVE-2026-115918: rendered in a child with limits, never in the server. Loops: test_tokens."""
+    model = chatml_model(tmp_path / "model", "{{ 'a' * 4000000000 }}")
     with pytest.raises(AffinageError):
         show_tokens(
             Example(row=1, messages=[Message(role="user", content="a"), Message(role="assistant", content="b")]), model, 64
