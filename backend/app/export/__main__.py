@@ -35,8 +35,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.nice(NICENESS)
-    os.umask(0o077)
     exports = ExportDir(arguments.job_folder, rehearsal=arguments.rehearsal)
     try:
         with exports.making(arguments.format), _one_after_another(arguments.job_folder.parents[1]):
@@ -112,4 +110,6 @@ def _run(
 
 
 if __name__ == "__main__":
+    os.nice(NICENESS)
+    os.umask(0o077)
     sys.exit(main())

@@ -15,10 +15,12 @@ import tempfile
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.contracts.frozen import Frozen
-from app.export.places import PlacedRow, Prompt
+
+if TYPE_CHECKING:  # they bring PyTorch with them, which this process has no use for
+    from app.export.places import PlacedRow, Prompt
 
 PACKAGE = "xllamacpp"
 LIKELIEST = 300
@@ -59,7 +61,7 @@ def find_version() -> str | None:
     return importlib.metadata.version(PACKAGE) if importlib.util.find_spec(PACKAGE) is not None else None
 
 
-def ask(file: Path, rows: Sequence[PlacedRow], prompts: Sequence[Prompt], plain_id: int, threads: int) -> Answered:
+def ask(file: Path, rows: "Sequence[PlacedRow]", prompts: "Sequence[Prompt]", plain_id: int, threads: int) -> Answered:
     """Return what llama.cpp says about `file`. Raise LlamaCppFailed."""
     asked = Asked(
         file=str(file),

@@ -21,12 +21,12 @@ from tests.export.shapes import write_model
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str]]:
-    """Return a client and a job that has succeeded."""
+    """Return a client and a job that has succeeded, started with a ticked export."""
     model = write_model(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
     settings = Settings(data_dir=tmp_path_factory.mktemp("server") / "data", model_roots=str(model.parent))
     with TestClient(create_app(settings), base_url=ADDRESS) as client:
         body = {"dataset_id": dataset_id(client), "model_name": str(model), "num_epochs": 3, "learning_rate": 0.02}
-        started = client.post("/api/start-finetuning", json=body)
+        started = client.post("/api/start-finetuning", json={**body, "exports": ["merged"]})
         assert started.status_code == 201, started.text
         job_id = started.json()["job_id"]
         wait_for(client, job_id, "succeeded")
@@ -41,16 +41,17 @@ def wait_until_made(client: TestClient, job_id: str, export_format: str) -> dict
         time.sleep(0.1)
 
 
-def test_an_export_is_made_checked_listed_fetched_and_deleted(server: tuple[TestClient, str]) -> None:
+def test_a_ticked_export_is_tried_before_the_training_and_made_listed_fetched_and_deleted_after_it(
+    server: tuple[TestClient, str],
+) -> None:
     client, job_id = server
     place = f"/api/jobs/{job_id}/exports"
-    offered = client.get(place).json()
-    assert offered["exports"] == [] and all(offer["possible"] for offer in offered["offers"])
-    begun = client.post(place, json={"format": "merged"})
-    assert begun.status_code == 202 and begun.json()["status"] == "queued", begun.text
-    check_error(client.post(place, json={"format": "merged"}), 409, "conflict")
+    done = client.get(f"/api/jobs/{job_id}").json()
+    assert "exports" in done["commands"]["curl"] and "--exports merged" in done["commands"]["cli"]
+    assert any("untrained adapter" in notice["message"] for notice in done["notices"])
     made = wait_until_made(client, job_id, "merged")
     assert made["status"] == "succeeded", made
+    assert not made["certificate"]["rehearsal"]
     assert made["certificate"]["passed"] and made["certificate"]["agreements"][0]["within_bounds"]
     names = {file["name"]: file["size_bytes"] for file in made["files"]}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md", "certificate.json"} <= names.keys()
@@ -62,6 +63,18 @@ def test_an_export_is_made_checked_listed_fetched_and_deleted(server: tuple[Test
     assert client.delete(f"{place}/merged").status_code == 204
     check_error(client.get(f"{place}/merged"), 404, "not_found")
     assert not Path(made["path"]).exists()
+
+
+def test_an_export_is_asked_for_once_at_a_time_and_made(server: tuple[TestClient, str]) -> None:
+    client, job_id = server
+    place = f"/api/jobs/{job_id}/exports"
+    offered = client.get(place).json()
+    assert offered["exports"] == [] and all(offer["possible"] for offer in offered["offers"])
+    begun = client.post(place, json={"format": "adapter"})
+    assert begun.status_code == 202 and begun.json()["status"] == "queued", begun.text
+    check_error(client.post(place, json={"format": "adapter"}), 409, "conflict")
+    assert wait_until_made(client, job_id, "adapter")["status"] == "succeeded"
+    assert client.delete(f"{place}/adapter").status_code == 204
 
 
 @pytest.mark.parametrize("name", ["..%2F..%2Fjob.json", "nothing.bin", ".merged.lock", "%2Fetc%2Fpasswd"])
@@ -120,20 +133,6 @@ def test_the_command_line_makes_an_export_and_prints_its_certificate(server: tup
     assert "100.00 %" in done.stdout and "exports/adapter" in done.stdout.replace("\n", "")
     shown = client.get(f"/api/jobs/{job_id}/exports/adapter").json()
     assert shown["status"] == "succeeded" and shown["certificate"]["agreements"][0]["kl"] < 1e-5
-
-
-def test_a_ticked_export_is_tried_before_the_training_and_made_after_it(server: tuple[TestClient, str]) -> None:
-    client, job_id = server
-    job = client.get(f"/api/jobs/{job_id}").json()
-    body = {"dataset_id": job["dataset_id"], "model_name": job["model_id"], "num_epochs": 1, "exports": ["merged"]}
-    started = client.post("/api/start-finetuning", json=body)
-    assert started.status_code == 201, started.text
-    again = started.json()["job_id"]
-    done = wait_for(client, again, "succeeded")
-    assert "exports" in done["commands"]["curl"] and "--exports merged" in done["commands"]["cli"]
-    assert any("untrained adapter" in notice["message"] for notice in done["notices"])
-    made = wait_until_made(client, again, "merged")
-    assert made["status"] == "succeeded" and not made["certificate"]["rehearsal"]
 
 
 def test_a_job_whose_export_cannot_work_fails_before_its_first_step(server: tuple[TestClient, str]) -> None:

@@ -36,4 +36,4 @@ def trained_job(folder: Path, model: Path) -> JobDir:
 @pytest.fixture(autouse=True)
 def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare fewer places: each is a request to llama.cpp."""
-    monkeypatch.setattr(packing, "FULL", Effort(places=1000, llama_cpp_places=120))
+    monkeypatch.setattr(packing, "FULL", Effort(places=400, llama_cpp_places=60))
