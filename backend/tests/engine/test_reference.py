@@ -21,6 +21,7 @@ from app.training.assembly import assemble
 from app.training.batching import Row, epoch_order
 from app.training.engine import train
 from app.training.gradient import Computer, Limits
+from app.training.lanes import Lanes
 from app.training.loading import load_model
 from app.training.lora import adapter_tensors
 from app.training.loss import LossHead
@@ -52,6 +53,8 @@ WAYS = {
     "packed, accumulated": Way(Limits(4, 300)),
     "padded, checkpointed": Way(Limits(5, None), packed=False, checkpointing=True),
     "packed, checkpointed": Way(Limits(5, None), checkpointing=True),
+    "side by side": Way(Limits(ROWS, None, lanes=2)),
+    "side by side, padded, accumulated, checkpointed": Way(Limits(4, 600, lanes=3), packed=False, checkpointing=True),
     "loss in chunks": Way(Limits(ROWS, None), chunk_rows=16),
     "loss at once": Way(Limits(ROWS, None), chunk_rows=0),
 }
@@ -75,7 +78,9 @@ def make_computer(job_dir: JobDir, way: Way, dtype: torch.dtype, monkeypatch: py
         monkeypatch.setattr(LossHead, "packs", False)
     pad_id = Renderer.load(Path(job.model.path)).pad_id
     longest = job.optimization.max_length
-    return Computer(head, built.parameters, CPU, pad_id, longest, replace(way.limits), job_dir, lambda: None)
+    limits = replace(way.limits)
+    lanes = Lanes(limits.lanes, torch.get_num_threads())
+    return Computer(head, built.parameters, CPU, pad_id, longest, limits, job_dir, lambda: None, lanes=lanes)
 
 
 def in_full(model: nn.Module, dtype: torch.dtype) -> nn.Module:

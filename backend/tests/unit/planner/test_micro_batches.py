@@ -1,11 +1,12 @@
 """The sizes of micro-batches: the planner's count is the engine's."""
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
 
-from app.planner.micro_batches import MicroSize, count_tokens, cut, measure_part, round_length, simulate_steps
+from app.planner.micro_batches import MicroSize, count_tokens, cut, cut_evenly, measure_part, round_length, simulate_steps
 from app.planner.run_shape import RowLengths, RunShape
 from app.training.batching import Row, collate, count_shared, split
 
@@ -39,6 +40,23 @@ def test_packed_rows_count_what_they_share_once() -> None:
 
 def test_a_row_longer_than_the_limit_makes_a_micro_batch_of_its_own() -> None:
     assert cut([900, 300, 200], 8, lambda part: count_tokens(part, 0) <= 512) == [[900], [300, 200]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_lanes_get_even_shares_within_the_limits(lanes: int) -> None:
+    lengths = [400, 300, 220, 200, 160, 90, 60, 40]
+    ends = cut_evenly(lengths, 4, 1024, None, lanes)
+    parts = [lengths[start:end] for start, end in pairwise([0, *ends])]
+    assert [length for part in parts for length in part] == lengths
+    counts = [count_tokens(part, None) for part in parts]
+    assert all(len(part) <= 4 and (len(part) == 1 or count <= 1024 / lanes) for part, count in zip(parts, counts, strict=True))
+    assert len(parts) % lanes == 0 or len(parts) > lanes
+
+
+def test_a_step_that_would_fit_into_one_micro_batch_is_halved_for_two_lanes() -> None:
+    assert cut_evenly([100, 100, 100, 100], 8, 1024, 0, 2) == [2, 4]
+    assert cut_evenly([100], 8, 1024, 0, 2) == [1]
+    assert cut_evenly([300, 100, 100, 100], 8, 1024, 0, 2) == [1, 4]
 
 
 def test_attention_is_padded_to_few_lengths() -> None:
