@@ -163,10 +163,13 @@ class Estimator:
         shared = lengths.shared if run.packed else None
         common = min(shared or 0, run.length - 1)
         limit = CPU_TOKENS // run.lanes
-        few, even = 1, -(-rows_per_step // run.lanes)
-        while few < min(rows, even) and count_tokens([run.length] * (few + 1), shared and common) <= limit:
+        few, most = 1, min(rows, -(-rows_per_step // run.lanes))
+        while few < most and count_tokens([run.length] * (few + 1), shared and common) <= limit:
             few += 1
         found = [_size(run, few, run.length, shared)]
+        if few == most:
+            # The lanes share all rows of a step: more shorter ones on one of them have no more tokens.
+            return found
         for more in range(few + 1, rows + 1):
             # Rows of the length at which so many just fill the limit.
             length = (limit - common) // more + common
