@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,9 @@ CHILD_SECONDS = 120.0
 
 KEPT_VARIABLES = ("PATH", "LD_", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "TZ", "COV")
 """What the child inherits by the beginnings of the names: no token and no password, whatever a template may find."""
+
+_COUNTING: dict[str, threading.Lock] = {}
+"""One lock for each count that was asked for."""
 
 REFUSED = 3
 """Exit code of the child after an expected failure; the sentence's key and parameters stand on its stdout."""
@@ -72,12 +76,13 @@ def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[T
     """
     cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.counts"
     numbers = array("I")
-    try:
-        numbers.frombytes(cache.read_bytes())
-    except FileNotFoundError:
-        counted = _run_child(["count", str(rows_file), str(model_path), str(every)], b"", CHILD_SECONDS)
-        numbers.frombytes(counted)
-        _keep(cache, counted)
+    with _COUNTING.setdefault(cache.name, threading.Lock()):  # equal requests at once count once
+        try:
+            numbers.frombytes(cache.read_bytes())
+        except FileNotFoundError:
+            counted = _run_child(["count", str(rows_file), str(model_path), str(every)], b"", CHILD_SECONDS)
+            numbers.frombytes(counted)
+            _keep(cache, counted)
     return [TokenCount(*numbers[place : place + 3]) for place in range(0, len(numbers), 3)]
 
 
@@ -120,7 +125,7 @@ def _content_hash(rows_file: Path) -> str:
 
 def _keep(cache: Path, counted: bytes) -> None:
     cache.parent.mkdir(mode=0o700, exist_ok=True)
-    aside = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    aside = cache.with_name(f".{cache.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     aside.write_bytes(counted)
     aside.rename(cache)
     fsync_folder(cache.parent)

@@ -21,6 +21,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ def utc_now() -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a crash leaves the old or the new file, never a half one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     with aside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
