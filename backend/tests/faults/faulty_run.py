@@ -129,9 +129,8 @@ class FaultyRun:
                     self.wait(lambda: self.status(job_id) in ("paused", *ENDED), "it does not pause")
                     self.post(job_id, "resume")
             case "damage_checkpoint":
-                self.signal_trainer(job_id, signal.SIGSTOP)
+                self.signal_trainer(job_id, signal.SIGKILL)  # the next one needs seconds before it reads the checkpoint
                 self.damage(job_id, stroke)
-                self.signal_trainer(job_id, signal.SIGKILL)
             case "lock_database":
                 self.lock_database()
             case "delete_dataset":
