@@ -39,7 +39,7 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 	@browser=$$($(RUN) scripts/browser.py) && CHROMIUM_PATH="$$browser" $(NPM) run e2e --silent
 	@echo "  Every test passed: Python, page, and the whole flow in Chromium."
 
-faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules; about 20 s each)
+faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules)
 	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20)
 
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
