@@ -1,6 +1,5 @@
 """What an export is asked to be, how far it is, and its certificate: how the file answers beside the trained model."""
 
-import math
 from typing import Any, Literal
 
 from app.contracts.frozen import Frozen
@@ -12,9 +11,6 @@ GGUF_SHAPES = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "phi"})
 """transformers' `model_type` of the models that can be written as GGUF (export/architectures.py)."""
 ExportStatus = Literal["queued", "running", "succeeded", "failed"]
 ExportPhase = Literal["writing", "reference", "loading_back", "llama_cpp", "finishing"]
-
-_ONE_PERCENT = 2.326
-"""Quantile of the normal distribution that one sample in 100 lies beyond."""
 
 
 class Agreement(Frozen):
@@ -41,13 +37,8 @@ class Agreement(Frozen):
 
     @property
     def passed(self) -> bool:
-        """Whether the divergence is within its bound, and the share not below its own by more than chance explains.
-
-        Of 600 places, 99.5 % leave three: whether there are three or four disagreements says nothing. So it fails when so few
-        agreements would be seen in less than one of 100 samples (normal approximation) of a file that just reaches the bound.
-        """
-        chance = _ONE_PERCENT * math.sqrt(self.least_top1 * (1 - self.least_top1) / self.positions)
-        return self.top1 >= self.least_top1 - chance and self.kl <= self.most_kl
+        """Whether both figures are within their bounds, with no allowance for chance."""
+        return self.top1 >= self.least_top1 and self.kl <= self.most_kl
 
 
 class PromptCheck(Frozen):
@@ -72,6 +63,9 @@ class Certificate(Frozen):
     adapter_sha256: str
     created_at: str
     rows: int
+    """Compared at every token but the first, in whole rows except the last."""
+    rows_in_all: int | None = None
+    """How many of `row_source` there are; None in certificates made before 2026-11-23, which compared learned tokens only."""
     row_source: Literal["heldout", "training"]
     reference: str
     """What the export is compared with."""

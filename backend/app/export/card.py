@@ -142,8 +142,9 @@ def _parity(certificate: Certificate) -> str:
         for found in certificate.agreements
     ]
     text = (
-        f"The files were loaded back and compared with {certificate.reference}, on {certificate.rows} "
-        f"{'held-out' if certificate.row_source == 'heldout' else 'training'} rows. All figures: `certificate.json`."
+        f"The files were loaded back and compared with {certificate.reference}, on {certificate.rows} of the "
+        f"{certificate.rows_in_all} {'held-out' if certificate.row_source == 'heldout' else 'training'} rows. Bounds and all "
+        "figures: `certificate.json`."
     )
     heads = ("engine", "same likeliest token", "KL (nats)", "places", "tokens/s")
     return text + "\n\n" + _table(heads, rows)

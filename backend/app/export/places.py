@@ -14,9 +14,7 @@ from app.storage.job_dir import JobDir
 from app.training.rows import encode_rows
 
 ENOUGH_PLACES = 2000
-"""One place in 2000 is 0.05 %: a bound of 99.9 % can be told from 99.95 %."""
-FEW_PLACES = 400
-"""With fewer learned tokens than this in all rows together, every token of the rows is compared."""
+"""One place in 2000 is 0.05 %: a bound of 99.9 % can be told from 99.95 %. More would cost minutes on a processor."""
 MOST_ROWS = 256
 PROMPTS = 20
 
@@ -44,6 +42,8 @@ class Compared:
 
     rows: list[PlacedRow]
     source: Literal["heldout", "training"]
+    rows_in_all: int
+    """Rows of the source that can be encoded."""
     prompts: list[Prompt]
 
     @property
@@ -55,8 +55,7 @@ class Compared:
 def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = ENOUGH_PLACES) -> Compared:
     """Choose rows evenly over the held-out ones (the training rows where there are none) until there are `enough` places.
 
-    The learned tokens of the rows are compared; where they are fewer than FEW_PLACES in all rows, every token is. Raises
-    DatasetInvalid when no row can be used.
+    Every token of a row but its first is compared, learned or not. Raises DatasetInvalid when no row can be used.
     """
     has_heldout = job_dir.heldout_file.is_file() and job.dataset.heldout_rows > 0
     file = job_dir.heldout_file if has_heldout else job_dir.train_file
@@ -73,22 +72,14 @@ def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = 
         chosen = [encoded.rows[place] for place in _spread(len(encoded.rows), MOST_ROWS)]
     if not chosen:
         raise DatasetInvalid("nothing_to_compare")
-    learned = [PlacedRow(row.ids, [place for place in row.targets if place]) for row in chosen]
-    rows = (
-        learned
-        if _count(learned) >= min(enough, FEW_PLACES)
-        else [PlacedRow(row.ids, list(range(1, len(row.ids)))) for row in chosen]
-    )
-    return Compared(_until(rows, enough), "heldout" if has_heldout else "training", _prompts(file, renderer))
+    rows = [PlacedRow(row.ids, list(range(1, len(row.ids)))) for row in chosen]
+    source: Literal["heldout", "training"] = "heldout" if has_heldout else "training"
+    return Compared(_until(rows, enough), source, len(encoded.rows), _prompts(file, renderer))
 
 
 def thinned(rows: Sequence[PlacedRow], places: int) -> list[PlacedRow]:
     """Return the first rows that have about `places` places together."""
     return _until(list(rows), places)
-
-
-def _count(rows: Sequence[PlacedRow]) -> int:
-    return sum(len(row.places) for row in rows)
 
 
 def _until(rows: list[PlacedRow], places: int) -> list[PlacedRow]:
