@@ -591,7 +591,7 @@ export const fr: Messages = {
     certificate: "Certificat",
     engine: "Rechargé par",
     top1: "Même jeton le plus probable",
-    kl: "KL (nats)",
+    kl: "KL (en nats)",
     places: "Endroits",
     speed: "Jetons/s",
     onHeldout: (rows: number) => `Comparé sur ${rows} lignes mises de côté.`,
