@@ -1,6 +1,7 @@
-import { Alert, Button, Group, NativeSelect, Stack } from "@mantine/core";
+import { Button, Group, NativeSelect, Stack } from "@mantine/core";
 import { useState, type FormEvent } from "react";
 import { useRemapDataset } from "@/api/datasets";
+import { Callout } from "@/components/Callout";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { useMessages } from "@/hooks/useMessages";
 import type { ColumnMapping, Dataset } from "@/types/api";
@@ -45,9 +46,9 @@ export function MappingEditor({ dataset }: { dataset: Dataset }) {
     <form onSubmit={apply}>
       <Stack gap="md">
         {!dataset.confirmed && (
-          <Alert color="yellow" role="status">
+          <Callout tone="warn" role="status">
             {t.mapping.unsure}
-          </Alert>
+          </Callout>
         )}
         <div className={classes.grid}>
           <NativeSelect

@@ -567,7 +567,7 @@ export const en = {
     what: {
       adapter: "Small; for PEFT and transformers, needs the original model.",
       merged: "The whole model as safetensors, for transformers and vLLM.",
-      "gguf-f16": "For llama.cpp and Ollama, 16 bits: nothing is lost.",
+      "gguf-f16": "For llama.cpp and Ollama, 16 bits: hardly anything is lost.",
       "gguf-q8_0": "For llama.cpp and Ollama, 8 bits: half the size, close to the original.",
       "gguf-q4_0": "For llama.cpp and Ollama, 4 bits: the smallest; small models lose much, see the certificate.",
     },

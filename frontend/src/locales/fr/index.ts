@@ -569,7 +569,7 @@ export const fr: Messages = {
     what: {
       adapter: "Petit ; pour PEFT et transformers, demande le modèle d’origine.",
       merged: "Le modèle entier en safetensors, pour transformers et vLLM.",
-      "gguf-f16": "Pour llama.cpp et Ollama, 16 bits : rien n’est perdu.",
+      "gguf-f16": "Pour llama.cpp et Ollama, 16 bits : presque rien n’est perdu.",
       "gguf-q8_0": "Pour llama.cpp et Ollama, 8 bits : moitié moins gros, proche de l’original.",
       "gguf-q4_0": "Pour llama.cpp et Ollama, 4 bits : le plus petit ; les petits modèles y perdent beaucoup, voir le certificat.",
     },
