@@ -79,7 +79,7 @@ def test_interrupting_a_job_in_a_script_cancels_it(tuning: Affinage, recipe: lis
         output, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 1, errors
+    assert process.returncode == 1, output + errors
     assert '"cancelled"' in output
 
 

@@ -171,7 +171,9 @@ def test_constraints_pin_every_direct_dependency_to_the_version_of_pyproject() -
     project = tomllib.loads((ROOT / "backend" / "pyproject.toml").read_text("utf-8"))["project"]
     direct = [*project["dependencies"], *project["optional-dependencies"]["train"], *project["optional-dependencies"]["dev"]]
     wanted = {
-        re.sub(r"[-_.]+", "-", pin.split(";")[0].split("==")[0]).lower(): pin.split(";")[0].split("==")[1].strip()
+        re.sub(r"[-_.]+", "-", re.sub(r"\[.*\]", "", pin.split(";")[0].split("==")[0])).lower(): pin.split(";")[0]
+        .split("==")[1]
+        .strip()
         for pin in direct
     }
     lines = [
