@@ -1,5 +1,6 @@
 """Follow a job on the terminal: one progress bar, or a line now and then where there is no terminal."""
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -22,17 +23,32 @@ def watch(studio: "Studio", terminal: Terminal, job_id: str) -> bool:
     from app.services import job_service
 
     seen = 0
-    while True:
-        view = open_view(terminal)
-        try:
-            with view:
-                for event in job_service.follow(studio, job_id, seen):
-                    seen = event.seq
-                    view.show(event)
-            return True
-        except KeyboardInterrupt:
-            if not decide(studio, terminal, job_id):
-                return False
+    interrupted = False
+
+    def note(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        while True:
+            view = open_view(terminal)
+            try:
+                with view:
+                    for event in job_service.follow(studio, job_id, seen):
+                        seen = event.seq
+                        view.show(event)
+                        # An exception that comes in the middle of a library's own work may be lost there: the wish is not.
+                        if interrupted:
+                            raise KeyboardInterrupt
+                return True
+            except KeyboardInterrupt:
+                interrupted = False
+                if not decide(studio, terminal, job_id):
+                    return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def decide(studio: "Studio", terminal: Terminal, job_id: str) -> bool:
