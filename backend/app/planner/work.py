@@ -3,7 +3,8 @@
 A frozen weight costs 4 operations per token (forward, and the gradient of its input), not 6: its own gradient is never
 formed (shared/research/planner.md, section 2.6). Operations follow from the shape; the first block's input needs no
 gradient, which is left out here: counted step by step, real ones have 0 to 6 % fewer. Constants marked "counted" are
-means over the engine's own steps, counted operation by operation (app/training/calibration) on a Llama and a GPT-2.
+means over the engine's own steps, counted operation by operation (app/training/calibration) on a Llama and a GPT-2 whose
+blocks were not yet compiled halves (ADR 0012): on a processor they count too much.
 """
 
 from dataclasses import dataclass

@@ -145,14 +145,18 @@ class Computer:
         return total
 
     def _sum(self, rows: Sequence[Row]) -> float:
-        def compute(part: Sequence[Row]) -> float:
+        def compute(part: Sequence[Row]) -> Tensor:
             self.check_stop()
             with torch.no_grad():
-                return self.head.summed(self._collate(part)).item()
+                return self.head.summed(self._collate(part))
 
         parts = self.split(rows)
         side_by_side = self.limits.lanes > 1 and len(parts) > 1
-        return sum(self.lanes.run(compute, parts) if side_by_side else map(compute, parts))
+        # Added where they are and read once: on a card each reading is a wait.
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for loss in self.lanes.run(compute, parts) if side_by_side else map(compute, parts):
+            total += loss
+        return total.item()
 
     def _compare(self, groups: Sequence[Group], objective: Objective, *, learn: bool) -> tuple[float, list[float]]:
         total = torch.zeros((), dtype=torch.float64, device=self.device)

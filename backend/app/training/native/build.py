@@ -20,7 +20,7 @@ _FOLDER = Path(__file__).parent
 _SOURCES = (_FOLDER / "kernels.c", _FOLDER / "kernels_typed.h")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-std=c11")
 _WIDE = "-mprefer-vector-width=512"
-"""gcc alone knows it; it halves the time of the kernels where the processor has vectors of 512 bits."""
+"""gcc alone knows it, and only for x86: without it gcc keeps to vectors of 256 bits."""
 _COMPILERS = ("cc", "gcc", "clang")
 SWITCH = "AFFINAGE_KERNELS"
 """Environment variable: `off` keeps to PyTorch's operators."""
