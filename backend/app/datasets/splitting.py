@@ -3,6 +3,7 @@
 import hashlib
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 
 from app.contracts.dataset import Example
 
@@ -13,21 +14,41 @@ HELDOUT_SHARE = 0.1
 MINIMUM_HELDOUT_ROWS = 20
 """Fewer held-out rows make a loss that moves by chance."""
 
+MOST_CLASSES = 50
+"""More different answers than this are texts, not classes."""
+ROWS_PER_CLASS = 5
+"""Rows per answer, on average, from which on answers count as classes."""
+MANY_ROWS = 20_000
+"""From here on only part of the prompts is looked at, which bounds the memory; below, all."""
+
+_COUNT_BITS = 40
+"""Of the number that stands for a prompt: its rows; the stratum lies above them."""
+
 
 class RowKeys:
-    """Two 64-bit hashes per row, all that splitting keeps in memory (16 bytes a row, and one entry per distinct row)."""
+    """A few numbers per row, all that splitting keeps in memory (11 bytes a row, and one entry per distinct row)."""
 
     def __init__(self) -> None:
         self._prompts = array("Q")
         self._distinct: set[int] = set()
         self._own = bytearray()
         """Per row: 0 = the file says nothing, 1 = to train, 2 = held out."""
+        self._kinds = bytearray()
+        """Per row: what it is like: how long, and how its answer is judged."""
+        self._classes = bytearray()
+        """Per row: the place of its answer in `_answers`; empty once there are too many answers for classes."""
+        self._answers: dict[int, int] = {}
 
     def add(self, example: Example, heldout: bool | None = None) -> None:
         """Take the next row; `heldout` is what the file itself says about it."""
+        whole, answer = _whole(example), _answer(example)
         self._own.append(0 if heldout is None else 1 + heldout)
         self._prompts.append(_hash(_prompt(example)))
-        self._distinct.add(_hash(_whole(example)))
+        self._distinct.add(_hash(whole))
+        judged = 0 if example.desirable is None else 1 + example.desirable
+        self._kinds.append(judged << 6 | min(63, len(whole).bit_length()))
+        if len(self._answers) <= MOST_CLASSES:
+            self._classes.append(self._answers.setdefault(_hash(answer), len(self._answers)))
 
     @property
     def distinct_rows(self) -> int:
@@ -38,26 +59,20 @@ class RowKeys:
         """Return one flag per row: 1 = held out.
 
         Rows with the same prompt (for a text row: the same text) go to the same side, so that no held-out prompt
-        stands in training. The order in which prompts are taken follows their hash: the same rows give the same
-        choice, whatever their order in the file. Nothing is held out where that would leave fewer than
-        MINIMUM_HELDOUT_ROWS on that side (nearly all rows share one prompt).
+        stands in training. Every stratum (a class; else rows of about one length, judged alike) gives its share. The
+        order in which prompts are taken follows their hash: the same rows give the same choice, whatever their order
+        in the file. Nothing is held out where that would leave fewer than MINIMUM_HELDOUT_ROWS on that side (nearly
+        all rows share one prompt).
         """
         flags = bytearray(len(self._prompts))
         if 2 in self._own and self._own.count(2) < len(self._own):
             return self._respect_own(flags)
         if self.distinct_rows < MINIMUM_DISTINCT_ROWS:
             return flags
-        wanted = max(MINIMUM_HELDOUT_ROWS, round(HELDOUT_SHARE * len(self._prompts)))
-        rows_of = Counter(self._prompts)
-        chosen: set[int] = set()
-        held = 0
-        for prompt in sorted(rows_of):
-            if held >= wanted:
-                break
-            # A prompt with very many rows would overshoot: it stays in training.
-            if held + rows_of[prompt] <= wanted + MINIMUM_HELDOUT_ROWS // 2:
-                chosen.add(prompt)
-                held += rows_of[prompt]
+        wanted = max(MINIMUM_HELDOUT_ROWS, round(HELDOUT_SHARE * len(flags)))
+        chosen, held = self._choose(wanted, 1.5 * wanted / len(flags) if len(flags) >= MANY_ROWS else 1.0)
+        if held < wanted:
+            chosen, held = self._choose(wanted, 1.0)
         if held < MINIMUM_HELDOUT_ROWS:
             return flags
         for row, prompt in enumerate(self._prompts):
@@ -70,6 +85,72 @@ class RowKeys:
         for row, prompt in enumerate(self._prompts):
             flags[row] = prompt in held
         return flags
+
+    def _choose(self, wanted: int, share: float) -> tuple[set[int], int]:
+        """Return prompts with about `wanted` rows together, and how many rows they have; looks at `share` of all prompts."""
+        prompts = self._gather(share)
+        members: dict[int, list[int]] = {}
+        for prompt in sorted(prompts):
+            members.setdefault(prompts[prompt] >> _COUNT_BITS, []).append(prompt)
+        rows_of = {prompt: number & ((1 << _COUNT_BITS) - 1) for prompt, number in prompts.items()}
+        sizes = dict(sorted(Counter(self._strata()).items()))
+        chosen: set[int] = set()
+        for stratum, quota in zip(sizes, share_out(wanted, list(sizes.values())), strict=True):
+            free = quota
+            for prompt in members.get(stratum, ()):
+                if not free:
+                    break
+                if rows_of[prompt] <= free:
+                    chosen.add(prompt)
+                    free -= rows_of[prompt]
+        held = sum(rows_of[prompt] for prompt in chosen)
+        for prompt in sorted(prompts.keys() - chosen) if held < wanted else ():
+            # A prompt with very many rows would overshoot: it stays in training.
+            if held + rows_of[prompt] <= wanted + MINIMUM_HELDOUT_ROWS // 2:
+                chosen.add(prompt)
+                held += rows_of[prompt]
+            if held >= wanted:
+                break
+        return chosen, held
+
+    def _gather(self, share: float) -> dict[int, int]:
+        """Return, for prompts in the lowest `share` of the hashes, the rows of each, with its stratum above _COUNT_BITS.
+
+        A prompt whose rows lie in several strata counts to the lowest.
+        """
+        last = min((1 << 64) - 1, int(share * 2**64))
+        found: dict[int, int] = {}
+        for prompt, stratum in zip(self._prompts, self._strata(), strict=True):
+            if prompt > last:
+                continue
+            before = found.get(prompt)
+            if before is None:
+                found[prompt] = stratum << _COUNT_BITS | 1
+            else:
+                rows = (before & ((1 << _COUNT_BITS) - 1)) + 1
+                found[prompt] = min(before >> _COUNT_BITS, stratum) << _COUNT_BITS | rows
+        return found
+
+    def _strata(self) -> Iterator[int]:
+        """Yield each row's stratum: its class where answers are classes, else its kind."""
+        if len(self._answers) > min(MOST_CLASSES, len(self._prompts) // ROWS_PER_CLASS):
+            yield from self._kinds
+            return
+        # By the answers' hashes, which do not depend on the order of the rows.
+        places = {place: rank for rank, (_, place) in enumerate(sorted(self._answers.items()))}
+        for place, kind in zip(self._classes, self._kinds, strict=True):
+            yield (places[place] << 2) | (kind >> 6)
+
+
+def share_out(wanted: int, sizes: list[int]) -> list[int]:
+    """Return `wanted` divided in proportion to `sizes`, in whole numbers; what rounding leaves goes to the largest rests."""
+    total = sum(sizes)
+    shares = [min(1.0, wanted / total) * size for size in sizes] if total else []
+    whole = [int(share) for share in shares]
+    rests = sorted(range(len(sizes)), key=lambda place: (whole[place] - shares[place], place))
+    for place in rests[: min(wanted, total) - sum(whole)]:
+        whole[place] += 1
+    return whole
 
 
 def _whole(example: Example) -> str:
@@ -92,6 +173,11 @@ def _prompt(example: Example) -> str:
         asked = asked or message.role == "user"
         parts.append(" ".join(message.content.casefold().split()))
     return "\x1e".join(parts)
+
+
+def _answer(example: Example) -> str:
+    """The last turn, which names the class in data for classification; for a text row the text."""
+    return example.messages[-1].content.strip() if example.messages else example.text or ""
 
 
 def _hash(text: str) -> int:
