@@ -117,6 +117,11 @@ class Renderer:
         ((ids, _),) = self._piece_tokenizer.complete([self._encode_pieces(pieces)])
         return ids
 
+    def encode_text(self, text: str) -> list[int]:
+        """Return the ids after which the model goes on writing `text`, which is taken as it is: no template, no end token."""
+        ((start, ids),) = self._piece_tokenizer.complete([self._encode_open_text(text)])
+        return [*start, *ids] or [self._files.bos_id if self._files.bos_id is not None else self._files.eos_id]
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """Return the text of `ids`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
@@ -143,6 +148,10 @@ class Renderer:
             ids.append(self._files.eos_id)
         trained = [position >= len(start) for position in range(len(ids))]
         return EncodedExample(ids[:max_length], trained[:max_length], len(ids))
+
+    def _encode_open_text(self, text: str) -> Encoding[tuple[list[int], list[int]]]:
+        ids = yield Run(text)
+        return ([] if self._text_start and ids[: len(self._text_start)] == self._text_start else self._text_start), ids
 
     # --- conversations ---------------------------------------------------------------------------------------------
 

@@ -5,11 +5,15 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.inference.server import AlreadyServed, Answering, Server, listening
+from app.inference.server import AlreadyServed, Server, listening
+
+if TYPE_CHECKING:
+    from app.inference.engine import Engine
 
 
-def load_engine(device_id: str) -> Answering:
+def load_engine(device_id: str) -> "Engine":
     """Import torch only now: the socket listens already, so that the first caller waits instead of failing."""
     from transformers.utils import logging as transformers_logging
 

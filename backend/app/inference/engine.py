@@ -1,7 +1,7 @@
 """One resident base model, its adapters, and the loop that answers token by token.
 
-The base model is loaded once. An adapter is attached beside its layers and can be switched off, so the original's and
-the tuned model's answers come from the same weights in memory.
+The base model is loaded once. Adapters are kept beside its layers (adapters.py), so the original and every tuned model
+answer from the same weights in memory, and questions that come at the same time are answered together (batch.py).
 """
 
 import ctypes
@@ -10,42 +10,57 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from app.contracts.chat import ChatDelta, GenerateCommand
+from app.contracts.chat import ChatDelta, FinishReason, GenerateCommand
 from app.core.errors import Invalid, ModelUnavailable, Unsupported
 from app.datasets.render import Renderer
+from app.inference.adapters import Adapters
+from app.inference.batch import Answer, Batch, new_cache
 from app.inference.detokenise import TextStream
+from app.inference.likelihood import find_likelihood
 from app.inference.sampling import Sampler
 from app.inference.server import Interrupted
+from app.inference.stops import StopGuard
 from app.storage.model_store import EMBEDDED_NAME, missing_files
 from app.training.embedded import materialise
 from app.training.loading import use_physical_cores
-from app.training.lora import WEIGHTS_NAME, LoraLayer, adapter_disabled, keep_layout, load_adapter
+from app.training.lora import keep_layout
 from app.training.memory import is_out_of_memory
 
 PREFILL_TOKENS = 512
 """The prompt is read in pieces of this length, so that a stop is noticed and scores never fill the memory."""
+MOST_ANSWERS = 16
+"""Answers that are written at the same time; more wait."""
 
 
 @dataclass
 class _Resident:
     """What is in memory."""
 
-    key: tuple[str, str, str]
+    key: tuple[str, torch.dtype, str]
     """Model folder, precision and quantization."""
     model: nn.Module
     renderer: Renderer
     context: int
     """Longest sequence the model was made for, in tokens."""
-    adapter: tuple[str, int] | None = None
-    """Adapter folder and the time its weights were written (ns)."""
+    adapters: Adapters
+    cached_layers: int
+    """Layers with keys and values; 0 where the model keeps something else, which cannot be joined with another answer's."""
+    batch: Batch = field(default_factory=Batch)
+    fresh: list[tuple[Answer, Any, Tensor]] = field(default_factory=list)
+    """Answers whose prompt has been read: with their cache, and the scores of the first token."""
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Those that are being written."""
+        return [*self.batch.answers, *(answer for answer, _, _ in self.fresh)]
 
 
 class Engine:
@@ -56,30 +71,96 @@ class Engine:
         self._cores = use_physical_cores()
         self._resident: _Resident | None = None
 
-    def answer(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> Iterator[ChatDelta]:
-        """Yield the answer piece by piece; the last one is `finished`. `seconds` counts from the start of the prompt.
+    def can_join(self, command: GenerateCommand) -> bool:
+        """Whether `start` may be called now: nothing else is being written, or the same model writes and has room."""
+        resident = self._resident
+        if resident is None or not resident.answers:
+            return True
+        return resident.cached_layers > 0 and resident.key == self._key(command) and len(resident.answers) < MOST_ANSWERS
+
+    def start(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> Answer:
+        """Load what the answer needs and read its prompt; `step` then writes it.
 
         Raise AffinageError for a model, an adapter or a prompt that cannot be used, Interrupted when asked to stop.
         """
-        if self._device.type == "cpu":
-            torch.set_num_threads(self._free_cores())
         resident = self._load(command)
-        self._set_adapter(resident, command.adapter_path)
-        prompt = resident.renderer.encode_prompt(command.messages)
+        if self._device.type == "cpu" and not resident.answers:
+            torch.set_num_threads(self._free_cores())
+        in_use = [answer.adapter for answer in resident.answers]
+        adapter = None
+        if command.adapter_path is not None:
+            adapter = resident.adapters.load(command.adapter_path, command.lora, in_use)
+        if command.prompt is None:
+            prompt = resident.renderer.encode_prompt(command.messages)
+        else:
+            prompt = resident.renderer.encode_text(command.prompt)
         if len(prompt) >= resident.context:
             raise Invalid("prompt_too_long", tokens=len(prompt), limit=resident.context)
-        most = min(command.generation.max_new_tokens, resident.context - len(prompt))
-        started = time.monotonic()
-        text, tokens = TextStream(resident.renderer.decode), 0
-        for token in self._tokens(resident, prompt, most, command, is_interrupted):
-            tokens += 1
-            if piece := text.push(token):
-                yield ChatDelta(target=command.target, delta=piece, tokens=tokens, seconds=time.monotonic() - started)
-        seconds = time.monotonic() - started
-        yield ChatDelta(target=command.target, delta=text.flush(), finished=True, tokens=tokens, seconds=seconds)
+        answer = Answer(
+            command=command,
+            adapter=adapter,
+            sampler=Sampler(command.generation),
+            text=TextStream(resident.renderer.decode),
+            stops=StopGuard(command.generation.stop),
+            prompt_tokens=len(prompt),
+            most_tokens=min(command.generation.max_new_tokens, resident.context - len(prompt)),
+            started=time.monotonic(),
+        )
+        resident.adapters.seat([adapter])
+        scores, cache = self._read_prompt(resident, prompt, is_interrupted)
+        resident.fresh.append((answer, cache, scores))
+        return answer
+
+    def step(self) -> list[tuple[Answer, ChatDelta]]:
+        """Write the next token of every answer and return what there is to tell; those that finished are gone then."""
+        resident = self._resident
+        if resident is None or not resident.answers:
+            return []
+        told: list[tuple[Answer, ChatDelta]] = []
+        if resident.fresh:
+            fresh, resident.fresh = resident.fresh, []
+            for answer, cache, scores in fresh:
+                delta = self._choose(resident, answer, scores)
+                if delta is None or not delta.finished:
+                    with torch.inference_mode():
+                        resident.batch.join(answer, cache)
+                if delta is not None:
+                    told.append((answer, delta))
+            return told
+        answers = list(resident.batch.answers)
+        resident.adapters.seat([answer.adapter for answer in answers])
+        for answer, scores in zip(answers, self._forward_batch(resident), strict=True):
+            if (delta := self._choose(resident, answer, scores)) is not None:
+                told.append((answer, delta))
+        self._leave(resident, [answer for answer, delta in told if delta.finished])
+        return told
+
+    def drop(self, answer: Answer) -> None:
+        """Stop writing an answer."""
+        if self._resident is not None:
+            self._resident.fresh = [entry for entry in self._resident.fresh if entry[0] is not answer]
+            self._leave(self._resident, [answer])
+
+    def answer(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> Iterator[ChatDelta]:
+        """Yield one answer piece by piece, when nothing else is being written; the last one is `finished`.
+
+        `seconds` counts from the start of the prompt. Raise as `start`.
+        """
+        answer = self.start(command, is_interrupted)
+        finished = False
+        try:
+            while not finished:
+                for _, delta in self.step():
+                    finished = delta.finished
+                    yield delta
+                if not finished and is_interrupted():
+                    raise Interrupted
+        finally:
+            if not finished:
+                self.drop(answer)
 
     def unload(self) -> None:
-        """Free the model and give its memory back to the system."""
+        """Free the model and give its memory back to the system; answers that are being written are lost."""
         self._resident = None
         gc.collect()
         if self._device.type == "cuda":
@@ -93,35 +174,65 @@ class Engine:
             return None
         return "oom_host.chat" if self._device.type == "cpu" else "oom_device.chat"
 
-    def _tokens(
-        self, resident: _Resident, prompt: list[int], most: int, command: GenerateCommand, is_interrupted: Callable[[], bool]
-    ) -> Iterator[int]:
-        """Yield at most `most` token ids, ending before the first that closes the answer."""
-        sampler = Sampler(command.generation)
-        cache: Any = None
-        pending = torch.tensor([prompt], device=self._device)
-        for _ in range(most):
-            for piece in torch.split(pending, PREFILL_TOKENS, dim=1):
-                if is_interrupted():
-                    raise Interrupted
-                scores, cache = self._forward(resident.model, piece, cache, adapted=command.adapter_path is not None)
-            token = sampler.choose(scores)
-            if token in resident.renderer.stop_ids:
-                return
-            yield token
-            pending = torch.tensor([[token]], device=self._device)
+    @torch.inference_mode()
+    def _read_prompt(self, resident: _Resident, prompt: list[int], is_interrupted: Callable[[], bool]) -> tuple[Tensor, Any]:
+        """Return the scores after the prompt, (vocabulary,), and the cache that holds it."""
+        cache: Any = new_cache(resident.cached_layers) if resident.cached_layers else None
+        scores: Tensor | None = None
+        for piece in torch.split(torch.tensor([prompt], device=self._device), PREFILL_TOKENS, dim=1):
+            if is_interrupted():
+                raise Interrupted
+            output = resident.model(input_ids=piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            scores, cache = output.logits[0, -1], output.past_key_values
+        assert scores is not None, "a prompt has at least one token"
+        return scores, cache
+
+    @torch.inference_mode()
+    def _forward_batch(self, resident: _Resident) -> Tensor:
+        """Return the scores of each answer's next token, (answers, vocabulary)."""
+        output = resident.model(**resident.batch.inputs(self._device))
+        scores: Tensor = output.logits[:, -1]
+        return scores
 
     @staticmethod
     @torch.inference_mode()
-    def _forward(model: nn.Module, ids: torch.Tensor, cache: Any, *, adapted: bool) -> tuple[torch.Tensor, Any]:
-        """Return the scores after the last id and the attention cache that includes `ids`."""
-        arguments: dict[str, Any] = {"input_ids": ids, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-        if adapted:
-            output = model(**arguments)
-        else:
-            with adapter_disabled(model):
-                output = model(**arguments)
-        return output.logits[0, -1], output.past_key_values
+    def _leave(resident: _Resident, gone: list[Answer]) -> None:
+        resident.batch.leave(gone)
+
+    @torch.inference_mode()
+    def _choose(self, resident: _Resident, answer: Answer, scores: Tensor) -> ChatDelta | None:
+        """Take the next token and return what is to be told: a piece of text, the end, or nothing yet."""
+        token = answer.sampler.choose(scores)
+        if token in resident.renderer.stop_ids:
+            return self._finished(answer, answer.stops.push(answer.text.flush()), "stop")
+        answer.last = token
+        answer.tokens += 1
+        if answer.command.generation.logprobs is not None:
+            decode = resident.renderer.decode
+            answer.likelihoods.append(find_likelihood(scores, token, answer.command.generation.logprobs, decode))
+        piece = answer.stops.push(answer.text.push(token))
+        if answer.stops.reached:
+            return self._finished(answer, piece, "stop")
+        if answer.tokens == answer.most_tokens:
+            return self._finished(answer, piece + answer.stops.push(answer.text.flush()), "length")
+        return self._told(answer, piece) if piece else None
+
+    def _finished(self, answer: Answer, piece: str, reason: FinishReason) -> ChatDelta:
+        reason = "stop" if answer.stops.reached else reason
+        last = self._told(answer, piece + answer.stops.flush())
+        return last.model_copy(update={"finished": True, "finish_reason": reason})
+
+    @staticmethod
+    def _told(answer: Answer, piece: str) -> ChatDelta:
+        likelihoods, answer.likelihoods = answer.likelihoods, []
+        return ChatDelta(
+            target=answer.command.target,
+            delta=piece,
+            tokens=answer.tokens,
+            seconds=time.monotonic() - answer.started,
+            prompt_tokens=answer.prompt_tokens,
+            likelihoods=likelihoods,
+        )
 
     def _free_cores(self) -> int:
         """Return how many cores are idle now, at least 1.
@@ -132,8 +243,11 @@ class Engine:
         runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
         return max(1, min(self._cores, self._cores + 1 - runnable))  # this thread itself is runnable
 
+    def _key(self, command: GenerateCommand) -> tuple[str, torch.dtype, str]:
+        return command.model_path, self._precision(command.dtype), command.quantization
+
     def _load(self, command: GenerateCommand) -> _Resident:
-        key = (command.model_path, command.dtype, command.quantization)
+        key = self._key(command)
         if self._resident is not None and self._resident.key == key:
             return self._resident
         self.unload()
@@ -166,7 +280,7 @@ class Engine:
         if quantization is None:
             model.to(self._device)
         keep_layout(model)
-        self._resident = _Resident(key, model.eval(), renderer, context)
+        self._resident = _Resident(key, model.eval(), renderer, context, Adapters(model), _count_cached_layers(config))
         return self._resident
 
     def _precision(self, dtype: str) -> torch.dtype:
@@ -178,30 +292,14 @@ class Engine:
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast and asked is not torch.float32 else torch.float32
 
-    def _set_adapter(self, resident: _Resident, adapter_path: str | None) -> None:
-        """Attach the adapter unless it is; one that is attached stays for the next command when none is asked for."""
-        if adapter_path is None:
-            return
-        folder = Path(adapter_path)
-        try:
-            key = (adapter_path, (folder / WEIGHTS_NAME).stat().st_mtime_ns)
-        except FileNotFoundError as error:
-            raise ModelUnavailable("adapter_missing", path=adapter_path) from error
-        if resident.adapter == key:
-            return
-        _detach(resident.model)
-        resident.adapter = None
-        try:
-            load_adapter(resident.model, folder)
-        except BaseException:
-            _detach(resident.model)
-            raise
-        dtype = next(resident.model.parameters()).dtype
-        for layer in [module for module in resident.model.modules() if isinstance(module, LoraLayer)]:
-            # Cast once instead of at every token; the layers cast to the activations' precision anyway.
-            layer.lora_A.data, layer.lora_B.data = layer.lora_A.data.to(dtype), layer.lora_B.data.to(dtype)
-        resident.model.eval()
-        resident.adapter = key
+
+def _count_cached_layers(config: Any) -> int:
+    """Return in how many layers the model attends to keys and values of its own; 0 where some layers do otherwise."""
+    text = config.get_text_config(decoder=True)
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    if kinds - {"full_attention", "sliding_attention"} or getattr(text, "num_kv_shared_layers", 0):
+        return 0
+    return int(text.num_hidden_layers)
 
 
 def _nf4(precision: torch.dtype) -> object:
@@ -216,10 +314,3 @@ def _nf4(precision: torch.dtype) -> object:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=precision,
     )
-
-
-def _detach(model: nn.Module) -> None:
-    """Put the original layers back in place of those that carry an adapter."""
-    for name, layer in [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer)]:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.wrapped)

@@ -1,7 +1,9 @@
-"""The worker's socket: takes commands, answers them one after another, frees the model when asked, ends when idle.
+"""The worker's socket: takes commands, answers those that go together at once, frees the model when asked, ends when idle.
 
 A small thread per connection reads its one line; the main thread, which alone touches the model, works through the
-queue. An unload overtakes the queue: answers that are running or waiting at that moment end with `conflict.device_needed`.
+queue in order. A command joins the answers that are being written when the engine says so (same model, room left);
+otherwise it waits until they have ended, and those behind it wait too. An unload overtakes the queue: answers that are
+running or waiting at that moment end with `conflict.device_needed`.
 """
 
 import fcntl
@@ -12,11 +14,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Generic, Protocol, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -30,6 +32,8 @@ _command: TypeAdapter[GenerateCommand | UnloadCommand] = TypeAdapter(
 )
 LINE_BYTES = 16 << 20
 """Longest command."""
+A = TypeVar("A")
+"""An answer that is being written, as the engine knows it."""
 PEER_SECONDS = 10.0
 """A client that neither sends its command nor takes its answer for so long is dropped."""
 LOCK_SECONDS = 10.0
@@ -41,11 +45,23 @@ class Interrupted(Exception):
     """The device is needed for something else."""
 
 
-class Answering(Protocol):
+class Answering(Protocol[A]):
     """What the server needs of engine.Engine; so that it can listen before torch is imported."""
 
-    def answer(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> Iterator[ChatDelta]:
-        """Yield the pieces of an answer; raise Interrupted soon after `is_interrupted()` turns true."""
+    def can_join(self, command: GenerateCommand) -> bool:
+        """Whether `start` may be called beside the answers that are being written."""
+        ...
+
+    def start(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> A:
+        """Begin an answer; raise Interrupted soon after `is_interrupted()` turns true."""
+        ...
+
+    def step(self) -> list[tuple[A, ChatDelta]]:
+        """Write a token of every answer; return what there is to tell."""
+        ...
+
+    def drop(self, answer: A) -> None:
+        """Stop writing an answer."""
         ...
 
     def unload(self) -> None:
@@ -114,30 +130,23 @@ class Server:
 
     def __init__(self, listener: socket.socket, idle_seconds: float) -> None:
         self._listener = listener
-        self._idle_seconds = idle_seconds
-        self._requests: queue.Queue[_Request] = queue.Queue()
-        self._unloads = 0
+        self.idle_seconds = idle_seconds
+        self.requests: queue.Queue[_Request] = queue.Queue()
+        self.unloads = 0
         self._order = threading.Lock()
-        self._ending = threading.Event()
+        self.ending = threading.Event()
 
     def end(self, *_: object) -> None:
         """Stop soon; also a signal handler."""
-        self._ending.set()
+        self.ending.set()
 
-    def serve(self, load_engine: Callable[[], Answering]) -> None:
+    def serve(self, load_engine: Callable[[], Answering[A]]) -> None:
         """Listen at once, then build the engine, then answer until idle for `idle_seconds` or ended."""
         signal.signal(signal.SIGTERM, self.end)
         signal.signal(signal.SIGINT, self.end)
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
-        engine = load_engine()
-        last_used = time.monotonic()
-        while not self._ending.is_set() and time.monotonic() - last_used < self._idle_seconds:
-            with suppress(queue.Empty):
-                request = self._requests.get(timeout=min(POLL_SECONDS, self._idle_seconds))
-                with request.connection:
-                    self._handle(engine, request)
-                last_used = time.monotonic()
-        log.info("The worker ends: %s.", "asked to" if self._ending.is_set() else "idle")
+        _Round(self, load_engine()).work()
+        log.info("The worker ends: %s.", "asked to" if self.ending.is_set() else "idle")
 
     def _accept(self) -> None:
         while True:
@@ -163,55 +172,127 @@ class Server:
             return
         with self._order:
             if isinstance(command, UnloadCommand):
-                self._unloads += 1
-            self._requests.put(_Request(connection, command, self._unloads))
+                self.unloads += 1
+            self.requests.put(_Request(connection, command, self.unloads))
 
-    def _handle(self, engine: Answering, request: _Request) -> None:
+
+class _Round(Generic[A]):
+    """The main thread's work: who is being answered, and who waits for them."""
+
+    def __init__(self, server: Server, engine: Answering[A]) -> None:
+        self._server = server
+        self._engine = engine
+        self._running: dict[A, _Request] = {}
+        self._held: _Request | None = None
+        """The next in the queue, which cannot join those that are being answered."""
+
+    def work(self) -> None:
+        """Answer until idle or ended."""
+        last_used = time.monotonic()
+        while not self._server.ending.is_set() and time.monotonic() - last_used < self._server.idle_seconds:
+            request = self._next()
+            if request is not None:
+                self._take(request)
+                last_used = time.monotonic()
+            if self._running:
+                self._step()
+                last_used = time.monotonic()
+        for request in [*self._running.values(), *([self._held] if self._held else [])]:
+            self._end(request, Conflict("device_needed").key)
+
+    def _next(self) -> _Request | None:
+        """Return the next request, without waiting while answers are being written."""
+        held, self._held = self._held, None
+        if held is not None:
+            return held
+        with suppress(queue.Empty):
+            if self._running:
+                return self._server.requests.get_nowait()
+            return self._server.requests.get(timeout=min(POLL_SECONDS, self._server.idle_seconds))
+        return None
+
+    def _is_interrupted(self, request: _Request) -> bool:
+        return self._server.ending.is_set() or self._server.unloads > request.unloads_before
+
+    def _take(self, request: _Request) -> None:
+        """Begin an answer, or hold it back; free the model."""
         command = request.command
         if isinstance(command, UnloadCommand):
-            engine.unload()
-            self._send(request, ChatDelta(target="", finished=True))
-            return
+            self._interrupt(list(self._running.items()))
+            self._engine.unload()
+            with request.connection:
+                _send(request, ChatDelta(target="", finished=True))
+        elif self._is_interrupted(request):
+            self._end(request, Conflict("device_needed").key)
+        elif not self._engine.can_join(command):
+            self._held = request
+        else:
+            with self._reporting([request]):
+                answer = self._engine.start(command, lambda: self._is_interrupted(request))
+                self._running[answer] = request
 
-        def is_interrupted() -> bool:
-            return self._ending.is_set() or self._unloads > request.unloads_before
+    def _step(self) -> None:
+        """Write one token of each answer, tell it, and let go of those that ended."""
+        self._interrupt([(answer, request) for answer, request in self._running.items() if self._is_interrupted(request)])
+        told: Sequence[tuple[A, ChatDelta]] = []
+        with self._reporting(list(self._running.values())):
+            told = self._engine.step()
+        for answer, delta in told:
+            request = self._running.get(answer)
+            if request is None:
+                continue
+            heard = _send(request, delta)
+            if not heard and not delta.finished:
+                self._engine.drop(answer)
+            if delta.finished or not heard:
+                del self._running[answer]
+                request.connection.close()
 
-        failure: ChatDelta | None = None
+    def _interrupt(self, some: list[tuple[A, _Request]]) -> None:
+        for answer, request in some:
+            self._engine.drop(answer)
+            del self._running[answer]
+            self._end(request, Conflict("device_needed").key)
+
+    @contextmanager
+    def _reporting(self, concerned: list[_Request]) -> Iterator[None]:
+        """Tell those who are concerned why the work for them failed."""
         broken = False
         try:
-            if is_interrupted():
-                raise Interrupted
-            for delta in engine.answer(command, is_interrupted):
-                if not self._send(request, delta):
-                    return
+            yield
         except Interrupted:
-            failure = _failure(command, Conflict("device_needed").key, {})
+            for request in concerned:
+                self._end(request, Conflict("device_needed").key)
         except AffinageError as error:
-            failure = _failure(command, error.key, error.params)
+            for request in concerned:
+                self._end(request, error.key, error.params)
         except Exception as error:
             # The request handler: whatever goes wrong with one answer must not end the worker.
             log.exception("An answer failed")
-            key = engine.is_out_of_memory(error)
-            failure = _failure(command, key or "internal", {} if key else {"log": _log_name()})
+            key = self._engine.is_out_of_memory(error)
+            concerned += [request for request in self._running.values() if request not in concerned]
+            for request in concerned:
+                self._end(request, key or "internal", {} if key else {"log": _log_name()})
             broken = True
         if broken:
-            engine.unload()  # after the exception is gone, whose traceback holds on to the model
-        if failure:
-            self._send(request, failure)
+            self._running.clear()
+            self._engine.unload()  # after the exception is gone, whose traceback holds on to the model
 
     @staticmethod
-    def _send(request: _Request, delta: ChatDelta) -> bool:
-        """Send one line; False when the client has gone away, which ends its answer."""
-        try:
-            request.connection.sendall(delta.model_dump_json().encode() + b"\n")
-        except OSError:
-            return False
-        return True
+    def _end(request: _Request, key: str, params: dict[str, object] | None = None) -> None:
+        assert isinstance(request.command, GenerateCommand), "an unload has no answer that could fail"
+        texts = {name: str(value) for name, value in (params or {}).items()}
+        with request.connection:
+            _send(request, ChatDelta(target=request.command.target, finished=True, error_key=key, error_params=texts))
 
 
-def _failure(command: GenerateCommand, key: str, params: dict[str, object]) -> ChatDelta:
-    texts = {name: str(value) for name, value in params.items()}
-    return ChatDelta(target=command.target, finished=True, error_key=key, error_params=texts)
+def _send(request: _Request, delta: ChatDelta) -> bool:
+    """Send one line; False when the client has gone away, which ends its answer."""
+    try:
+        request.connection.sendall(delta.model_dump_json().encode() + b"\n")
+    except OSError:
+        return False
+    return True
 
 
 def _log_name() -> str:

@@ -119,8 +119,7 @@ def test_one_base_model_serves_the_original_and_every_adapter(llama: Path, tmp_p
     for adapter in adapters:
         say(engine, command(llama, adapter))
         assert engine._resident.model.get_input_embeddings().weight is weights  # type: ignore[operator, union-attr]
-        layers = [module for module in engine._resident.model.modules() if isinstance(module, LoraLayer)]
-        assert len(layers) == 2 * len(LLAMA_TARGETS), "adapters replace each other, they do not pile up"
+        assert len(engine._resident.adapters.list_layers()) == 2 * len(LLAMA_TARGETS), "layers are wrapped once, not each time"
 
 
 def test_an_adapter_that_was_trained_again_is_read_again(llama: Path, tmp_path: Path) -> None:
@@ -140,13 +139,20 @@ def test_a_long_prompt_read_in_pieces_gives_the_same_answer(llama: Path, monkeyp
     assert say(Engine("cpu"), command(llama, messages=messages)) == reference(load(llama), llama, messages)
 
 
-def test_an_answer_ends_before_the_token_that_closes_it(llama: Path) -> None:
+def test_an_answer_ends_before_the_token_that_closes_it(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine("cpu")
+    said: list[int] = []
+
+    class Listener(Sampler):
+        def choose(self, scores: torch.Tensor) -> int:
+            said.append(super().choose(scores))
+            return said[-1]
+
+    monkeypatch.setattr(engine_module, "Sampler", Listener)
     whole = list(engine.answer(command(llama), never))
     resident = engine._resident
     assert resident is not None
-    prompt = resident.renderer.encode_prompt(QUESTION)
-    ids = list(engine._tokens(resident, prompt, 24, command(llama), never))
+    ids = list(said)
     resident.renderer.stop_ids = frozenset({ids[5]})
 
     cut = list(engine.answer(command(llama), never))
@@ -234,6 +240,7 @@ def test_an_adapter_of_another_model_is_refused_and_the_original_still_answers(l
     assert say(engine, command(llama)) == base
     assert engine._resident is not None
     assert not [module for module in engine._resident.model.modules() if isinstance(module, LoraLayer)]
+    assert not engine._resident.adapters.list_layers()
 
 
 def test_missing_models_and_adapters_are_named(llama: Path, tmp_path: Path) -> None:

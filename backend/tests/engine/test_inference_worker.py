@@ -115,7 +115,37 @@ def test_the_socket_may_lie_deep_in_the_tree(tmp_path: Path, llama: Path) -> Non
         assert not path.exists()
 
 
-def test_questions_of_several_people_are_answered_one_after_another(running: Path, llama: Path) -> None:
+def test_a_second_question_is_answered_while_a_long_answer_is_being_written(running: Path, endless: Path) -> None:
+    long = client.generate(running, endless_command(endless))
+    next(long)
+
+    short = collect(running, command(endless, new_tokens=5, target="second"))
+
+    assert short[-1].error_key is None
+    assert not next(long).finished, "the long one goes on beside it"
+    long.close()
+
+
+def test_a_question_to_another_model_waits_for_the_answer_before_it(running: Path, endless: Path, llama: Path) -> None:
+    order: list[str] = []
+    first = client.generate(running, command(endless, new_tokens=400, temperature=5.0))
+    next(first)
+
+    def ask_other() -> None:
+        collect(running, command(llama))
+        order.append("other")
+
+    thread = threading.Thread(target=ask_other)
+    thread.start()
+    rest = list(first)
+    order.append("first")
+    thread.join(120)
+
+    assert rest[-1].finished and rest[-1].error_key is None
+    assert order == ["first", "other"]
+
+
+def test_questions_of_several_people_all_get_their_own_answer(running: Path, llama: Path) -> None:
     results: dict[str, list[ChatDelta]] = {}
 
     def ask(name: str) -> None:
