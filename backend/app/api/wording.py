@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
 from app.api.schemas.errors import ErrorContent
-from app.api.schemas.jobs import ChatDeltaRead, ChatRequest, ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
+from app.api.schemas.jobs import ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
 from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
 from app.api.schemas.plans import (
     AlternativeRead,
@@ -22,14 +22,13 @@ from app.api.schemas.plans import (
 )
 from app.api.schemas.system import CalibrationRead, DownloadRead, HardwareRead
 from app.contracts.calibration import Calibration
-from app.contracts.chat import ChatDelta
-from app.contracts.dataset import DatasetInfo, Message, Problem
+from app.contracts.dataset import DatasetInfo, Problem
 from app.contracts.job import TrainingJob
 from app.contracts.plan import Alternative, Notice, Plan, Resolved
 from app.contracts.record import JobRecord
 from app.contracts.report import Report
 from app.contracts.status import JobStatus
-from app.core.errors import AffinageError, Invalid
+from app.core.errors import AffinageError
 from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
@@ -308,22 +307,3 @@ def decimal(value: float, language: Language) -> str:
     """Return a number with two decimals as the language writes it."""
     text = f"{value:.2f}"
     return text.replace(".", ",") if language == "fr" else text
-
-
-def chat_messages(body: ChatRequest) -> list[Message]:
-    """Return the turns of a chat request: `messages`, or `prompt` as the one question."""
-    if (body.messages is None) == (body.prompt is None):
-        raise Invalid("messages_or_prompt")
-    messages = body.messages if body.messages is not None else [Message(role="user", content=body.prompt or "")]
-    if not messages or not messages[-1].content.strip() or messages[-1].role == "assistant":
-        raise Invalid("no_question")
-    return messages
-
-
-def chat_delta_read(delta: ChatDelta, language: Language) -> ChatDeltaRead:
-    """Return a piece of an answer, a failure with its sentence."""
-    error = None
-    if delta.error_key:
-        notice = notice_read(delta.error_key, delta.error_params, language)
-        error = ErrorContent(code=notice.code, message=notice.message, hint=notice.hint)
-    return ChatDeltaRead(**delta.model_dump(), error=error)

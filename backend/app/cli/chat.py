@@ -1,5 +1,6 @@
 """`affinage chat`: talk to a tuned model, beside the original if wanted."""
 
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,10 +70,10 @@ def ask(
     from app.services import inference_service
 
     with studio.database.reading() as session:
-        conversation = inference_service.prepare(studio, session, job_id, messages=turns, generation=generation, compare=compare)
+        questions = inference_service.prepare(studio, session, job_id, messages=turns, generation=generation, compare=compare)
     answers: dict[str, str] = {}
     speaking = ""
-    for delta in inference_service.answer(studio, conversation):
+    for delta in chain.from_iterable(inference_service.answer_one(studio, question) for question in questions):
         if delta.error_key is not None:
             message, hint = localise(delta.error_key, terminal.language, **delta.error_params)
             terminal.report(delta.error_key.split(".")[0], message, hint)

@@ -35,7 +35,7 @@ class Generation(Frozen):
 
 
 class GenerateCommand(Frozen):
-    """Answer `messages`, or go on after `prompt`, with the model in `model_path`, with the adapter in `adapter_path` or without."""
+    """Answer `messages`, or go on after `prompt`, with the model in `model_path`, with the adapter in `adapter_path` if any."""
 
     command: Literal["generate"] = "generate"
     target: str

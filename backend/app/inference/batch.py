@@ -45,15 +45,16 @@ class Answer:
         return self.prompt_tokens + max(0, self.tokens - 1)
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Keys and values of one layer, (rows, heads, tokens, width), with spare places for the tokens to come."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_initialized = False
         self._rooms: tuple[Tensor, Tensor] | None = None
         self._used = 0
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """Append the states of new tokens and return those of all."""
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True

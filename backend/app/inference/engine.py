@@ -296,8 +296,9 @@ class Engine:
 def _count_cached_layers(config: Any) -> int:
     """Return in how many layers the model attends to keys and values of its own; 0 where some layers do otherwise."""
     text = config.get_text_config(decoder=True)
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    if kinds - {"full_attention", "sliding_attention"} or getattr(text, "num_kv_shared_layers", 0):
+    kinds: set[str] = set(getattr(text, "layer_types", None) or [])
+    shared: int = getattr(text, "num_kv_shared_layers", None) or 0
+    if kinds - {"full_attention", "sliding_attention"} or shared:
         return 0
     return int(text.num_hidden_layers)
 

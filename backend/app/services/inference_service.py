@@ -1,18 +1,21 @@
-"""Ask the tuned model, and the original beside it. A training that holds the device goes first."""
+"""Ask models: a tuned one and the original beside it, or any others. A training that holds the device goes first."""
 
+import queue
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from app.contracts.chat import ChatDelta, GenerateCommand, Generation
 from app.contracts.dataset import Message
 from app.contracts.job import TrainingJob
-from app.core.errors import Conflict
 from app.inference import client
 from app.services import job_service
 from app.services.studio import Studio
+from app.services.voices import Voice, get_base_voice, get_job_voice, share_weights
 from app.storage.repositories import Jobs
 
 WAIT_SECONDS = 1.0
@@ -23,53 +26,79 @@ DEVICE_NEEDED = "conflict.device_needed"
 
 
 @dataclass(frozen=True)
-class Conversation:
-    """Commands for the worker of one device, in the order of the answers."""
+class Question:
+    """One command for the worker of one device."""
 
     device_id: str
-    commands: list[GenerateCommand]
+    command: GenerateCommand
 
 
 def prepare(
     studio: Studio, session: Session, job_id: str, *, messages: list[Message], generation: Generation, compare: bool
-) -> Conversation:
-    """Return what to ask. Raise NotFound for an unknown job, Conflict for one that has left no adapter."""
-    row = job_service.get_job(session, job_id)
-    if not job_service.can_chat(studio, row):
-        raise Conflict("not_trained", job_id=job_id, status=row.status)
-    job = TrainingJob.model_validate_json(row.spec)
-    adapter = str(studio.job_dir(job_id).adapter)
-    targets: list[tuple[str, str | None]] = [("tuned", adapter), *([("base", None)] if compare else [])]
-    commands = [
-        GenerateCommand(
-            target=target,
-            model_path=job.model.path,
-            adapter_path=adapter_path,
-            dtype=job.dtype,
-            quantization=job.quantization,
-            messages=messages,
-            generation=generation,
-        )
-        for target, adapter_path in targets
+) -> list[Question]:
+    """Return what to ask: the tuned model, and the original when `compare`.
+
+    Raise NotFound for an unknown job, Conflict for one that has left no adapter.
+    """
+    tuned = get_job_voice(studio, session, job_id)
+    asked = [("tuned", tuned)]
+    if compare:
+        asked.append(("base", get_base_voice(TrainingJob.model_validate_json(job_service.get_job(session, job_id).spec))))
+    return [Question(voice.device_id, voice.command(target, generation, messages=messages)) for target, voice in asked]
+
+
+def prepare_all(voices: list[Voice], conversations: list[list[Message]], generation: Generation) -> list[Question]:
+    """Return one question a voice, each with its own conversation; the target's name is its place, from 0."""
+    return [
+        Question(voice.device_id, voice.command(str(place), generation, messages=messages))
+        for place, (voice, messages) in enumerate(zip(share_weights(voices), conversations, strict=True))
     ]
-    return Conversation(job.device_id, commands)
 
 
-def answer(studio: Studio, conversation: Conversation) -> Iterator[ChatDelta]:
-    """Stream one answer after the other."""
-    for command in conversation.commands:
-        yield from _answer_one(studio, conversation.device_id, command)
+def answer(studio: Studio, questions: list[Question]) -> Iterator[ChatDelta]:
+    """Stream all answers at once, piece by piece as they come; closing the iterator stops the work on them."""
+    if len(questions) == 1:
+        yield from answer_one(studio, questions[0])
+        return
+    told: queue.SimpleQueue[ChatDelta | None] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def ask(question: Question) -> None:
+        stream = answer_one(studio, question)
+        try:
+            for delta in stream:
+                if stopped.is_set():
+                    return
+                told.put(delta)
+        finally:
+            stream.close()
+            told.put(None)
+
+    for question in questions:
+        threading.Thread(target=partial(ask, question), name="answer", daemon=True).start()
+    try:
+        left = len(questions)
+        while left:
+            delta = told.get()
+            if delta is None:
+                left -= 1
+            else:
+                yield delta
+    finally:
+        stopped.set()
 
 
-def _answer_one(studio: Studio, device_id: str, command: GenerateCommand) -> Iterator[ChatDelta]:
+def answer_one(studio: Studio, question: Question) -> Generator[ChatDelta]:
+    """Stream one answer; its last piece is `finished`. It waits while a training holds the device, and says so."""
+    command = question.command
     crashes = 0
     while True:
-        while _is_training(studio, device_id):
+        while _is_training(studio, question.device_id):
             yield ChatDelta(target=command.target, waiting=True)
             time.sleep(WAIT_SECONDS)
         spoken = False
         try:
-            for delta in client.generate(studio.workers.ensure(device_id), command):
+            for delta in client.generate(studio.workers.ensure(question.device_id), command):
                 if delta.error_key == DEVICE_NEEDED and not spoken:
                     break  # a training came first; wait for it
                 spoken = spoken or bool(delta.delta)

@@ -11,7 +11,7 @@ from app.contracts.chat import ChatDelta, GenerateCommand, Generation
 from app.contracts.dataset import Message
 from app.core.settings import Settings
 from app.services import inference_service
-from app.services.inference_service import Conversation
+from app.services.inference_service import Question
 from app.services.studio import Studio, open_studio
 
 HELLO = [ChatDelta(target="tuned", delta="Hello"), ChatDelta(target="tuned", finished=True, tokens=1)]
@@ -67,7 +67,7 @@ def ask(studio: Studio, scripts: list[list[ChatDelta]]) -> tuple[list[ChatDelta]
         generation=Generation(),
     )
     try:
-        return list(inference_service.answer(studio, Conversation("cpu", [command]))), worker.commands
+        return list(inference_service.answer(studio, [Question("cpu", command)])), worker.commands
     finally:
         worker.close()
 

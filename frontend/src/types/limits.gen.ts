@@ -179,6 +179,11 @@ export const chatLimits = {
     "minimum": 0,
     "maximum": 2147483647
   },
+  "stop": {
+    "list": true,
+    "maxItems": 4,
+    "itemMaxLength": 200
+  },
   "temperature": {
     "minimum": 0,
     "maximum": 5

@@ -1,11 +1,8 @@
 """What the job routes take and answer."""
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from app.api.schemas.errors import ErrorContent
 from app.api.schemas.plans import NoticeRead, PlanRead
-from app.contracts.chat import ChatDelta, Generation
-from app.contracts.dataset import Message
 from app.contracts.report import Report
 from app.contracts.status import JobStatus
 
@@ -98,30 +95,6 @@ class ReportRead(Report):
     summary: str
     improvement: float | None
     """Share by which the held-out loss fell, 0..1; negative if it rose."""
-
-
-class ChatRequest(BaseModel):
-    """Ask the tuned model, and the original beside it when `compare`."""
-
-    messages: list[Message] | None = Field(default=None, max_length=200)
-    prompt: str | None = Field(default=None, max_length=100_000)
-    compare: bool = False
-    max_new_tokens: int = Field(default=200, ge=1, le=4096)
-    temperature: float = Field(default=0.0, ge=0, le=5)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-
-    @property
-    def generation(self) -> Generation:
-        """The part that the inference worker needs."""
-        return Generation(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed)
-
-
-class ChatDeltaRead(ChatDelta):
-    """The `data:` of POST /api/jobs/{id}/chat: a piece of an answer, its end, or its failure."""
-
-    error: ErrorContent | None = None
-    """The failure in the reader's language, when `error_key` is set."""
 
 
 class CheckpointRead(BaseModel):
