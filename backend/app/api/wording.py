@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits, TokenRead, TokensRead
+from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.jobs import ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
 from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
@@ -32,7 +32,6 @@ from app.core.errors import AffinageError
 from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
-from app.datasets.tokens import ShownRow
 from app.services import calibration_service, job_service, record_service
 from app.services.downloads import Download
 from app.services.recommendation_service import RankedModel, Ranking
@@ -122,12 +121,6 @@ def row_read(view: RowView, language: Language) -> RowRead:
         desirable=example.desirable if example else None,
         problems=[problem_read(problem, language) for problem in view.problems],
     )
-
-
-def tokens_read(row: int, shown: ShownRow) -> TokensRead:
-    """Return one row as the model reads it."""
-    tokens = [TokenRead(id=token.id, text=token.text, trained=token.trained) for token in shown.tokens]
-    return TokensRead(row=row, template=shown.template_name, tokens=tokens, full_length=shown.full_length)
 
 
 def download_read(download: Download, language: Language) -> DownloadRead:

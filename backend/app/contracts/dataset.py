@@ -22,6 +22,8 @@ Shape = Literal[
     "instances",
 ]
 Role = Literal["system", "user", "assistant", "tool"]
+Fallback = Literal["none", "last_turn", "constructed"]
+"""How a conversation is written where a chat template rewrites what it wrote before (datasets/render.py)."""
 
 
 class Message(Frozen):

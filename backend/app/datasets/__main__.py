@@ -1,4 +1,4 @@
-"""Process entry: `python -m app.datasets count ROWS MODEL EVERY` or `show MODEL MAX_LENGTH` (see tokens.py).
+"""Process entry: `python -m app.datasets count ROWS MODEL EVERY` or `show MODEL MAX_LENGTH judged|taught` (tokens.py).
 
 Runs a model's chat template under limits: memory, processor time, and no file may be written. Answers on stdout.
 """
@@ -7,18 +7,17 @@ import json
 import resource
 import sys
 from array import array
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
 from app.contracts.dataset import Example
-from app.core.errors import AffinageError, DatasetInvalid
-from app.datasets.render import EncodedExample, Renderer
-from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken
+from app.core.errors import AffinageError
+from app.datasets.counting import count_examples
+from app.datasets.render import Renderer
+from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken, write_count
 
 MEMORY_BYTES = 3 << 30
 """Address space; a tokenizer with 256,000 entries takes about 1 GiB of it."""
-
-ANY_LENGTH = sys.maxsize
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.buffer.write(_count(Path(arguments[1]), Path(arguments[2]), int(arguments[3])).tobytes())
         else:
             example = Example.model_validate_json(sys.stdin.buffer.read())
-            sys.stdout.write(_show(example, Path(arguments[1]), int(arguments[2])).model_dump_json())
+            sys.stdout.write(_show(example, Path(arguments[1]), int(arguments[2]), arguments[3] == "judged").model_dump_json())
     except AffinageError as error:
         json.dump({"key": error.key, "params": error.params}, sys.stdout, default=str)
         return REFUSED
@@ -48,40 +47,31 @@ def _set_limits() -> None:
 
 
 def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
-    """Return the numbers of a TokenCount for every `every`-th row, one after the other; zeros for a refused row."""
-    renderer = Renderer.load(model_path)
+    """Return the numbers of a TokenCount for every `every`-th row, one after the other (write_count)."""
     numbers = array("I")
-    first: list[int] | None = None
     with rows_file.open("rb") as file:
-        for line in islice(file, 0, None, every):
-            try:
-                encoded = _encode_longest(renderer, Example.model_validate_json(line))
-            except DatasetInvalid:
-                numbers.extend((0, 0, 0))
-                continue
-            first = encoded.ids if first is None else first
-            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, encoded.ids, strict=False)))
-            numbers.extend((encoded.full_length, sum(encoded.trained), shared))
+        examples = map(Example.model_validate_json, islice(file, 0, None, every))
+        for count in count_examples(Renderer.load(model_path), examples):
+            numbers.extend(write_count(count))
     return numbers
 
 
-def _encode_longest(renderer: Renderer, example: Example) -> EncodedExample:
-    """Return the row, in preference data with the longer of its answers."""
-    encoded = renderer.encode(example, ANY_LENGTH)
-    if example.rejected is None:
-        return encoded
-    other = renderer.encode(example.model_copy(update={"messages": example.rejected}), ANY_LENGTH)
-    return max(encoded, other, key=lambda found: found.full_length)
-
-
-def _show(example: Example, model_path: Path, max_length: int) -> ShownRow:
+def _show(example: Example, model_path: Path, max_length: int, judged: bool) -> ShownRow:
     renderer = Renderer.load(model_path)
     encoded = renderer.encode(example, max_length)
+    asked = len(renderer.encode_prompt((example.messages or [])[:-1])) if judged else 0
     tokens = [
-        ShownToken(id=token, text=renderer.decode([token], skip_special=False), trained=trained)
-        for token, trained in zip(encoded.ids, encoded.trained, strict=True)
+        ShownToken(
+            id=token,
+            text=renderer.decode([token], skip_special=False),
+            trained=trained and place >= asked,
+            special=renderer.is_special(token),
+        )
+        for place, (token, trained) in enumerate(zip(encoded.ids, encoded.trained, strict=True))
     ]
-    return ShownRow(template_name=renderer.template_name, tokens=tokens, full_length=encoded.full_length)
+    return ShownRow(
+        template_name=renderer.template_name, tokens=tokens, full_length=encoded.full_length, fallback=encoded.fallback
+    )
 
 
 if __name__ == "__main__":

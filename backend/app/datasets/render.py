@@ -23,13 +23,11 @@ from typing import Literal
 
 from jinja2 import TemplateError
 
-from app.contracts.dataset import Example, Message
+from app.contracts.dataset import Example, Fallback, Message
 from app.core.errors import DatasetInvalid, Invalid, ModelUnavailable
 from app.datasets.pieces import Encoding, PieceTokenizer, Run
 from app.datasets.template import PLAIN_TEMPLATE, ChatTemplate, one_line
 from app.datasets.tokenizer_files import TokenizerFiles, load_tokenizer_files
-
-Fallback = Literal["none", "last_turn", "constructed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,8 @@ class EncodedExample:
     full_length: int
     """Number of tokens before the cut."""
     fallback: Fallback = "none"
+    answers: int = 1
+    """Stretches of the row that are to be learned, each to be closed by a token at which an answer is over."""
 
 
 _ANY_LENGTH = 1 << 30
@@ -71,6 +71,7 @@ class Renderer:
         self._text_start = self._ids_before_text()
         self._learn_template()
         self.pad_id = files.pad_id
+        self.bos_id = files.bos_id
         self.stop_ids = files.stop_ids | {self._end_of_turn_id}
         """Tokens at which an answer is over."""
         self._check_masks()
@@ -126,6 +127,10 @@ class Renderer:
         """Return the text of `ids`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
 
+    def is_special(self, token: int) -> bool:
+        """Return whether a token is a control token: no text, but a mark in the sequence."""
+        return token in self._special_ids
+
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def _encode(self, example: Example, max_length: int) -> Encoding[EncodedExample]:
@@ -137,7 +142,8 @@ class Renderer:
 
     def _encode_conversation(self, pieces: list[Piece], fallback: Fallback, max_length: int) -> Encoding[EncodedExample]:
         ids, trained = yield from self._encode_pieces(pieces)
-        return EncodedExample(ids[:max_length], trained[:max_length], len(ids), fallback)
+        answers = sum(piece.trained for piece in pieces)
+        return EncodedExample(ids[:max_length], trained[:max_length], len(ids), fallback, answers)
 
     def _encode_text_row(self, text: str, max_length: int) -> Encoding[EncodedExample]:
         """The whole text is trained, closed by the end token; start and end tokens are not doubled."""

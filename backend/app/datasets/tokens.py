@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.contracts.dataset import Example
+from app.contracts.dataset import Example, Fallback
 from app.contracts.frozen import Frozen
 from app.core.errors import DatasetInvalid, ModelUnavailable
 from app.datasets.tokenizer_files import fingerprint
@@ -40,6 +41,8 @@ class ShownToken(Frozen):
     id: int
     text: str
     trained: bool
+    special: bool = False
+    """Whether it is a control token: no text, but a mark in the sequence."""
 
 
 class ShownRow(Frozen):
@@ -50,17 +53,33 @@ class ShownRow(Frozen):
     tokens: list[ShownToken]
     full_length: int
     """Tokens before the cut at `max_length`."""
+    fallback: Fallback = "none"
+    """How the row is written where the template rewrites earlier turns (render.py)."""
 
 
 class TokenCount(NamedTuple):
-    """How long one row is; all 0 for a row that the template cannot write."""
+    """What one row is in tokens; all 0 but `row` for a row that the template cannot write."""
 
+    row: int
+    """Number of the row in the file that was imported."""
     length: int
     """Tokens of the whole row, uncut."""
     trained: int
     """Tokens of it that are trained (the answers)."""
     shared: int
     """Tokens that it begins with like the first row."""
+    starts: int
+    """Begin-of-sequence tokens that it begins with, one after the other."""
+    marked: bool
+    """Whether its text holds the marks of a chat template (token_checks.py)."""
+    answers: int
+    """Answers that it is to teach."""
+    ends: tuple[int, ...]
+    """Of each answer whose end token is trained: tokens of the row up to and including that end."""
+
+
+NUMBERS_BEFORE_ENDS = 8
+"""How many numbers the child writes for a row before the ends: seven fields, and how many ends follow."""
 
 
 def token_lengths(rows_file: Path, model_path: Path) -> list[int]:
@@ -74,7 +93,7 @@ def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[T
     Counts are kept in `tokens/` beside the file, under the hash of its content and of the tokenizer's files.
     Raise ModelUnavailable where the tokenizer or the template cannot be used.
     """
-    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.counts"
+    cache = rows_file.parent / "tokens" / f"{_key(rows_file, model_path, every)}.rows"
     numbers = array("I")
     with _COUNTING.setdefault(cache.name, threading.Lock()):  # equal requests at once count once
         try:
@@ -83,13 +102,32 @@ def token_counts(rows_file: Path, model_path: Path, *, every: int = 1) -> list[T
             counted = _run_child(["count", str(rows_file), str(model_path), str(every)], b"", CHILD_SECONDS)
             numbers.frombytes(counted)
             _keep(cache, counted)
-    return [TokenCount(*numbers[place : place + 3]) for place in range(0, len(numbers), 3)]
+    return list(_read_counts(numbers))
 
 
-def show_tokens(example: Example, model_path: Path, max_length: int) -> ShownRow:
-    """Return one row as the model reads it. Raise ModelUnavailable, DatasetInvalid (`not_renderable`)."""
-    answer = _run_child(["show", str(model_path), str(max_length)], example.model_dump_json().encode(), 20.0)
+def show_tokens(example: Example, model_path: Path, max_length: int, *, judged: bool = False) -> ShownRow:
+    """Return one row as the model reads it; of a `judged` one only the last answer is trained.
+
+    Raise ModelUnavailable, DatasetInvalid (`not_renderable`).
+    """
+    command = ["show", str(model_path), str(max_length), "judged" if judged else "taught"]
+    answer = _run_child(command, example.model_dump_json().encode(), 20.0)
     return ShownRow.model_validate_json(answer)
+
+
+def write_count(count: TokenCount) -> list[int]:
+    """Return a count as the numbers that `token_counts` reads."""
+    *numbers, ends = count
+    return [*map(int, numbers), len(ends), *ends]
+
+
+def _read_counts(numbers: "array[int]") -> Iterator[TokenCount]:
+    place = 0
+    while place < len(numbers):
+        row, length, trained, shared, starts, marked, answers, count = numbers[place : place + NUMBERS_BEFORE_ENDS]
+        place += NUMBERS_BEFORE_ENDS
+        yield TokenCount(row, length, trained, shared, starts, bool(marked), answers, tuple(numbers[place : place + count]))
+        place += count
 
 
 def _run_child(arguments: list[str], given: bytes, timeout_seconds: float) -> bytes:

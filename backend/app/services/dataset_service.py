@@ -8,9 +8,8 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.contracts.dataset import DatasetInfo, Mapping
-from app.core.errors import ModelUnavailable, NotFound
+from app.core.errors import NotFound
 from app.datasets.importing import RowView, import_file, read_rows, remap
-from app.datasets.tokens import ShownRow, show_tokens
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.repositories import Datasets
@@ -18,8 +17,6 @@ from app.storage.repositories import Datasets
 SAMPLE, SAMPLE_NAME = "helpdesk.csv", "helpdesk"
 """File in app/assets and the name that its data set gets."""
 PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-WHOLE_ROW = 1 << 17
-"""Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
 
 
 def import_upload(
@@ -91,16 +88,3 @@ def list_rows(studio: Studio, dataset_id: str, offset: int, limit: int) -> tuple
     """Return rows as imported and as examples, and the number of rows in the file. Raise NotFound."""
     folder = get_dir(studio, dataset_id)
     return read_rows(folder, offset, limit), folder.read_info().rows_in_file
-
-
-def get_tokens(studio: Studio, dataset_id: str, row: int, model_id: str, max_length: int | None) -> ShownRow:
-    """Return one row as token ids and strings. Raise NotFound; ModelUnavailable while the tokenizer is not here."""
-    folder = get_dir(studio, dataset_id)
-    views = read_rows(folder, row - 1, 1)
-    example = views[0].example if views else None
-    if example is None:
-        raise NotFound("row", row=row, dataset_id=dataset_id)
-    source = studio.models.find(model_id)
-    if source is None or not source.ready:
-        raise ModelUnavailable("not_here", model_id=model_id)
-    return show_tokens(example, Path(source.path), max_length or WHOLE_ROW)

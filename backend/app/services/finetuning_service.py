@@ -14,6 +14,7 @@ from app.contracts.export import ExportFormat
 from app.contracts.job import DatasetSource, Lora, ModelSource, Optimization, ResumeFrom, TrainingJob
 from app.contracts.options import Dtype, LongRows, Method, Objective, Quantization, Scheduler
 from app.core.errors import DatasetInvalid
+from app.datasets.token_checks import refuse_failed
 from app.services import job_control, job_service
 from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
@@ -355,6 +356,7 @@ def finetune(
     run = plan_run(studio, dataset_id, model, device_id=device_id, continue_from=continue_from, options=options)
     if not run.info.confirmed:
         raise DatasetInvalid("unconfirmed", columns=", ".join(run.info.columns[:8]))
+    refuse_failed(run.checks)
     source = studio.models.resolve(run.model.entry.name)
     start = run.continued.folder.adapter if run.continued else None
     saving = {

@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from app.contracts.hardware import Device, Hardware
 from app.contracts.job import ModelSource
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
 from app.core.errors import Forbidden, ModelUnavailable, NotFound, Unsupported
+from app.datasets.token_checks import TokenCheck, check_tokens
 from app.planner.bound import add_records, read_shipped
 from app.planner.configs import write_shape_config
 from app.planner.correction import list_times
@@ -25,9 +26,10 @@ from app.planner.shapes import find_shape, shape_from_config
 from app.services.continuing import Continued, find_continued
 from app.services.dataset_service import get_dir
 from app.services.learning_method import count_all_rows, settle_method
+from app.services.long_rows import make_cut, settle_long_rows
 from app.services.model_entry import ModelEntry
 from app.services.resolution import check_target_modules, read_options, resolve_values
-from app.services.row_lengths import measure_lengths
+from app.services.row_lengths import find_counts, measure_lengths
 from app.services.studio import Studio
 from app.services.traced_plan import make_traced_plan
 from app.storage.dataset_dir import DatasetDir
@@ -59,6 +61,8 @@ class PlannedRun:
     dataset: DatasetDir
     info: DatasetInfo
     continued: Continued | None = None
+    checks: Sequence[TokenCheck] = ()
+    """Of the rows as this model's tokens; none while its tokenizer is not here."""
 
 
 def find_catalogue_shape(studio: Studio, entry: ModelEntry) -> ModelShape | None:
@@ -95,7 +99,10 @@ def plan_run(
     preset = continued.preset if continued else None
     values = settle_method(resolve_values(chosen, model.entry, preset), info.mapping.shape)
     check_target_modules(values["target_modules"].value, model.shape)
-    lengths = measure_lengths(dataset, info, find_tokenizer_folder(studio, model.entry.name))
+    tokenizer_folder = find_tokenizer_folder(studio, model.entry.name)
+    counts = find_counts(dataset, info, tokenizer_folder)
+    values = settle_long_rows(values, counts)
+    lengths = measure_lengths(dataset, info, tokenizer_folder)
     request = make_plan_request(
         studio,
         model,
@@ -109,7 +116,10 @@ def plan_run(
     plan = count_all_rows(make_traced_plan(studio.tracing, request, find_config(studio, model)))
     if hardware.unused_reason and device.kind == "cpu":
         plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
-    return PlannedRun(plan, model, dataset, info, continued)
+    checks = check_tokens(counts, make_cut(plan.resolved), classes=plan.resolved["method"].value == "classification")
+    doubts = [Notice(key=check.key, params=check.params) for check in checks if check.status != "passed"]
+    plan = plan.model_copy(update={"warnings": [*doubts, *plan.warnings]})
+    return PlannedRun(plan, model, dataset, info, continued, checks)
 
 
 def get_device(hardware: Hardware, device_id: str | None) -> Device:

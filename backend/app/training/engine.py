@@ -38,6 +38,7 @@ from app.training.probe import probe
 from app.training.remaining import estimate_remaining
 from app.training.repeating import clear_gradients, compute_finite, is_finite, name_rows
 from app.training.results import make_report, note_rows, save_result
+from app.training.row_checks import check_rows
 from app.training.rows import encode_rows
 from app.training.scaling import LossScale
 from app.training.schedule import learning_rate_at
@@ -72,11 +73,14 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     log.info("job %s on %s, %d threads, micro-batch %d rows", job.job_id, device, threads, limits.rows)
 
     # ---- model files, rows, model --------------------------------------------------------------------------------
-    if missing_files(Path(job.model.path)):
+    fetched = bool(missing_files(Path(job.model.path)))
+    if fetched:
         _begin(job_dir, "downloading")
         _fetch(job, job_dir, stop)
     _begin(job_dir, "tokenising")
     renderer = Renderer.load(Path(job.model.path))
+    if fetched:
+        check_rows(job, job_dir, renderer)  # before the start there was no tokenizer to check them with
     train_set, heldout = (
         encode_rows(
             file,

@@ -1,5 +1,6 @@
 """Data sets over HTTP."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,58 @@ def test_tokens_show_what_is_trained_and_where_the_cut_falls(settings: Settings,
     assert cut["tokens"] == whole["tokens"][:16]
     trained = "".join(token["text"] for token in whole["tokens"] if token["trained"])
     assert trained.startswith("The code of box 3 is 31.")
+
+
+def test_a_report_tells_how_long_the_rows_are_and_that_all_is_well(settings: Settings, tiny_model: Path) -> None:
+    with TestClient(create_app(settings.model_copy(update={"model_roots": str(tiny_model.parent)})), base_url=ADDRESS) as client:
+        where = f"/api/datasets/{dataset_id(client)}"
+        asked = {"model": str(tiny_model), "max_length": 24, "long_rows": "truncate"}
+        report = client.get(f"{where}/token-report", params={**asked, "max_length": 512}).json()
+        cut = client.get(f"{where}/token-report", params=asked, headers=FRENCH).json()
+        automatic = client.get(f"{where}/token-report", params={"model": str(tiny_model), "max_length": 24}).json()
+        shown = client.get(f"{where}/tokens", params={"row": 60, "model": str(tiny_model)}).json()
+    assert (report["rows"], report["rows_counted"], report["startable"]) == (60, 60, True)
+    assert {check["status"] for check in report["checks"]} == {"passed"} and len(report["checks"]) == 5
+    assert sum(found["rows"] for found in report["histogram"]) == 60
+    assert report["longest"] >= shown["full_length"] > 24 and 0 < report["trained_share"] < 1
+    assert (cut["startable"], cut["cut_rows_share"]) == (False, 1.0)
+    failed = next(check for check in cut["checks"] if check["status"] == "failed")
+    assert failed["check"] == "end_of_turn" and "jetons" in failed["message"] and failed["rows"]
+    assert (automatic["long_rows"], automatic["startable"]) == ("split", True) and "divided" in automatic["long_rows_reason"]
+
+
+def test_a_start_is_refused_where_the_rows_already_hold_a_template(settings: Settings, tiny_model: Path) -> None:
+    rows = [{"prompt": f"### Instruction:\nAdd {n}.\n\n### Response:\n", "completion": f"It is {n}."} for n in range(60)]
+    with TestClient(create_app(settings.model_copy(update={"model_roots": str(tiny_model.parent)})), base_url=ADDRESS) as client:
+        found = upload(client, json.dumps(rows), "rows.json").json()["dataset_id"]
+        body = {"dataset_id": found, "model_name": str(tiny_model)}
+        warned = client.post("/api/plans", json=body).json()["warnings"]
+        refused = client.post("/api/start-finetuning", json=body)
+        assert client.get("/api/jobs").json()["jobs"] == []
+    assert warned[0]["code"] == "dataset_invalid" and "template" in warned[0]["message"]
+    error = check_error(refused, 422, "dataset_invalid")
+    assert error["message"] == warned[0]["message"] and [detail["row"] for detail in error["details"]] == [1, 2, 3, 4, 5]
+
+
+def test_a_preferred_and_a_rejected_answer_are_shown_as_tokens(settings: Settings, tiny_model: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Bye"}]
+    rows = [
+        {
+            "prompt": turns,
+            "chosen": [{"role": "assistant", "content": f"Good {n}."}],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        }
+        for n in range(5)
+    ]
+    with TestClient(create_app(settings.model_copy(update={"model_roots": str(tiny_model.parent)})), base_url=ADDRESS) as client:
+        where = f"/api/datasets/{upload(client, json.dumps(rows), 'rows.json').json()['dataset_id']}/tokens"
+        asked = {"row": 1, "model": str(tiny_model)}
+        trained = [
+            "".join(token["text"] for token in client.get(where, params={**asked, **more}).json()["tokens"] if token["trained"])
+            for more in ({}, {"rejected": True}, {"method": "sft"})
+        ]
+    assert trained[0].startswith("Good 0.") and trained[1].startswith("No.")
+    assert trained[2].startswith("Yes?") and "Good 0." in trained[2]
 
 
 def test_a_data_set_is_deleted_with_its_files(client: TestClient, settings: Settings) -> None:

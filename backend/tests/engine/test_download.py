@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from app.contracts.dataset import Example, Message
 from app.contracts.events import DownloadProgressed, PhaseStarted
+from app.core.errors import DatasetInvalid
 from app.storage.job_dir import JobDir
 from app.training.engine import train
 from app.training.stopping import Stopped, StopWatch
@@ -43,6 +45,15 @@ def test_the_trainer_downloads_the_model_first_and_shows_how_far_it_is(hub: HubS
     assert [event.phase for event in events if isinstance(event, PhaseStarted)][:2] == ["downloading", "tokenising"]
     progress = [event for event in events if isinstance(event, DownloadProgressed)]
     assert progress[-1].done_bytes == progress[-1].total_bytes > 0
+
+
+def test_rows_that_nobody_could_check_before_the_download_are_checked_after_it(hub: HubServer, tmp_path: Path) -> None:
+    job_dir = job_for(hub, tmp_path)
+    written = [Message(role="user", content="[INST] When? [/INST]"), Message(role="assistant", content="Now.")]
+    job_dir.train_file.write_text("".join(Example(row=n, messages=written).model_dump_json() + "\n" for n in range(1, 9)))
+    with pytest.raises(DatasetInvalid) as caught:
+        train(job_dir, StopWatch(job_dir))
+    assert caught.value.key == "dataset_invalid.template_doubled"
 
 
 def test_cancel_works_during_the_download(hub: HubServer, tmp_path: Path) -> None:

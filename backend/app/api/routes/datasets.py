@@ -6,11 +6,15 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.datasets import DatasetList, DatasetRead, RowPage, TokensRead
+from app.api.schemas.datasets import DatasetList, DatasetRead, RowPage, TokenReportRead, TokensRead
+from app.api.token_wording import token_report_read, tokens_read
 from app.api.uploads import UPLOAD_BODY, UploadDep
-from app.api.wording import dataset_read, row_read, tokens_read
+from app.api.wording import dataset_read, row_read
 from app.contracts.dataset import Mapping
-from app.services import dataset_service
+from app.contracts.options import LongRows, Method
+from app.services import dataset_service, token_service
+
+MaxLength = Annotated[int | None, Query(ge=8, le=131072)]
 
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
 
@@ -75,8 +79,28 @@ def get_tokens(
     dataset_id: str,
     studio: StudioDep,
     row: Annotated[int, Query(ge=1)],
+    *,
     model: Annotated[str, Query(min_length=1, max_length=300)],
-    max_length: Annotated[int | None, Query(ge=8, le=131072)] = None,
+    max_length: MaxLength = None,
+    method: Method | None = None,
+    rejected: bool = False,
 ) -> TokensRead:
     """Show one row as the model reads it: each token, whether it is trained, and where the cut falls."""
-    return tokens_read(row, dataset_service.get_tokens(studio, dataset_id, row, model, max_length))
+    shown = token_service.get_tokens(studio, dataset_id, row, model, max_length=max_length, method=method, rejected=rejected)
+    return tokens_read(row, shown)
+
+
+@router.get("/{dataset_id}/token-report", responses=problems(404, 409, 503))
+def get_token_report(
+    dataset_id: str,
+    studio: StudioDep,
+    language: LanguageDep,
+    *,
+    model: Annotated[str, Query(min_length=1, max_length=300)],
+    max_length: MaxLength = None,
+    long_rows: LongRows | None = None,
+    method: Method | None = None,
+) -> TokenReportRead:
+    """Show how long all rows are under a model, what is cut, and whether they teach what they should."""
+    report = token_service.get_token_report(studio, dataset_id, model, max_length=max_length, long_rows=long_rows, method=method)
+    return token_report_read(report, language)

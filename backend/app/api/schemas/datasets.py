@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import BaseModel
 
 from app.api.schemas.errors import ErrorContent
-from app.contracts.dataset import Container, FileFormat, Mapping, Message, Shape
+from app.contracts.dataset import Container, Fallback, FileFormat, Mapping, Message, Shape
+from app.contracts.options import LongRows
+from app.datasets.token_checks import Check, Status
 
 
 class ProblemRead(BaseModel):
@@ -93,6 +95,8 @@ class TokenRead(BaseModel):
     text: str
     trained: bool
     """Whether the loss counts it."""
+    special: bool
+    """Whether it is a control token: no text, but a mark in the sequence."""
 
 
 class TokensRead(BaseModel):
@@ -104,6 +108,59 @@ class TokensRead(BaseModel):
     tokens: list[TokenRead]
     full_length: int
     """Tokens before the cut; larger than the number of `tokens` when the row is cut."""
+    fallback: Fallback
+    """`last_turn`: the template rewrites earlier turns, so only the last answer is trained; `constructed`: the answer as
+    written in the data, closed by the template's end token."""
+
+
+class LengthBinRead(BaseModel):
+    """Rows with `first` to `last` tokens, both counted in."""
+
+    first: int
+    last: int | None
+    """Null: no upper end."""
+    rows: int
+
+
+class TokenCheckRead(BaseModel):
+    """One thing that was checked before a start."""
+
+    check: Check
+    status: Status
+    """`failed` stops a start."""
+    share: float
+    """Share of the answers, rows or tokens for which all is well, 0..1."""
+    message: str
+    hint: str
+    rows: list[int]
+    """Some of the rows at fault."""
+
+
+class TokenReportRead(BaseModel):
+    """All rows as tokens of one model: how long they are, what is cut, and whether they teach what they should."""
+
+    model: str
+    rows: int
+    rows_counted: int
+    """Every n-th row of a large data set is tokenised, all rows of others."""
+    median_length: int
+    longest: int
+    tokens: int
+    """Of the rows that were counted."""
+    trained_share: float
+    """Share of the tokens that the loss counts, 0..1."""
+    max_length: int
+    long_rows: LongRows
+    long_rows_reason: str | None
+    """Why it is not the usual value."""
+    histogram: list[LengthBinRead]
+    cut_rows_share: float
+    """Share of the rows that are longer than `max_length`, 0..1."""
+    cut_tokens_share: float
+    """Share of all tokens that are lost by it, 0..1; 0 when rows are divided."""
+    checks: list[TokenCheckRead]
+    startable: bool
+    """Whether no check failed."""
 
 
 class CheckRead(BaseModel):

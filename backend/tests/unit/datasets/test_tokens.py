@@ -10,7 +10,7 @@ from app.core.errors import DatasetInvalid, ModelUnavailable
 from app.datasets import tokens
 from app.datasets.importing import import_file
 from app.datasets.render import Renderer
-from app.datasets.tokens import show_tokens, token_counts, token_lengths
+from app.datasets.tokens import TokenCount, show_tokens, token_counts, token_lengths
 from app.storage.dataset_dir import DatasetDir
 from tests.unit.datasets import models
 
@@ -41,7 +41,19 @@ def test_trained_tokens_are_counted_and_rows_can_be_skipped(dataset: DatasetDir,
     encoded = [renderer.encode(example, 1 << 20) for example in dataset.read_examples()]
     common = [next(n for n in range(len(row.ids), -1, -1) if row.ids[:n] == encoded[0].ids[:n]) for row in encoded]
     assert min(common) > 0
-    expected = [(row.full_length, sum(row.trained), shared) for row, shared in zip(encoded, common, strict=True)]
+    expected = [
+        TokenCount(
+            row=number,
+            length=row.full_length,
+            trained=sum(row.trained),
+            shared=shared,
+            starts=1,
+            marked=False,
+            answers=1,
+            ends=(row.full_length - 1,),  # a line break follows
+        )
+        for number, (row, shared) in enumerate(zip(encoded, common, strict=True), 1)
+    ]
     assert token_counts(dataset.rows_file, model) == expected
     assert token_counts(dataset.rows_file, model, every=7) == expected[::7]
 
@@ -95,6 +107,7 @@ def test_a_row_is_shown_token_by_token_with_the_cut(tmp_path: Path) -> None:
     text = "<|im_start|>user\nLe code ?<|im_end|>\n<|im_start|>assistant\n4471<|im_end|>\n"
     assert "".join(token.text for token in shown.tokens).endswith(text)
     assert "".join(token.text for token in shown.tokens if token.trained) == "4471<|im_end|>"
+    assert {token.text for token in shown.tokens if token.special} == {"<|im_start|>", "<|im_end|>"}
     cut = show_tokens(Example(row=1, messages=messages), model, 5)
     assert cut.tokens == shown.tokens[:5] and cut.full_length == shown.full_length
 
