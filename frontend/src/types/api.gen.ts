@@ -128,6 +128,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/datasets/{dataset_id}/token-report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Token Report
+         * @description Show how long all rows are under a model, what is cut, and whether they teach what they should.
+         */
+        get: operations["get_token_report"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/datasets/{dataset_id}/tokens": {
         parameters: {
             query?: never;
@@ -1630,6 +1650,18 @@ export interface components {
          */
         JobStatus: "queued" | "starting" | "running" | "pausing" | "paused" | "cancelling" | "succeeded" | "failed" | "cancelled";
         /**
+         * LengthBinRead
+         * @description Rows with `first` to `last` tokens, both counted in.
+         */
+        LengthBinRead: {
+            /** First */
+            first: number;
+            /** Last */
+            last: number | null;
+            /** Rows */
+            rows: number;
+        };
+        /**
          * Likelihood
          * @description One token and how likely the model found it.
          */
@@ -2629,6 +2661,30 @@ export interface components {
             v?: 1;
         };
         /**
+         * TokenCheckRead
+         * @description One thing that was checked before a start.
+         */
+        TokenCheckRead: {
+            /**
+             * Check
+             * @enum {string}
+             */
+            check: "renderable" | "end_of_turn" | "start_once" | "single_template" | "trained_share";
+            /** Hint */
+            hint: string;
+            /** Message */
+            message: string;
+            /** Rows */
+            rows: number[];
+            /** Share */
+            share: number;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "passed" | "warning" | "failed";
+        };
+        /**
          * TokenCreated
          * @description The one answer that ever holds the secret.
          */
@@ -2670,16 +2726,62 @@ export interface components {
         TokenRead: {
             /** Id */
             id: number;
+            /** Special */
+            special: boolean;
             /** Text */
             text: string;
             /** Trained */
             trained: boolean;
         };
         /**
+         * TokenReportRead
+         * @description All rows as tokens of one model: how long they are, what is cut, and whether they teach what they should.
+         */
+        TokenReportRead: {
+            /** Checks */
+            checks: components["schemas"]["TokenCheckRead"][];
+            /** Cut Rows Share */
+            cut_rows_share: number;
+            /** Cut Tokens Share */
+            cut_tokens_share: number;
+            /** Histogram */
+            histogram: components["schemas"]["LengthBinRead"][];
+            /**
+             * Long Rows
+             * @enum {string}
+             */
+            long_rows: "truncate" | "drop" | "split";
+            /** Long Rows Reason */
+            long_rows_reason: string | null;
+            /** Longest */
+            longest: number;
+            /** Max Length */
+            max_length: number;
+            /** Median Length */
+            median_length: number;
+            /** Model */
+            model: string;
+            /** Rows */
+            rows: number;
+            /** Rows Counted */
+            rows_counted: number;
+            /** Startable */
+            startable: boolean;
+            /** Tokens */
+            tokens: number;
+            /** Trained Share */
+            trained_share: number;
+        };
+        /**
          * TokensRead
          * @description One row as the model reads it.
          */
         TokensRead: {
+            /**
+             * Fallback
+             * @enum {string}
+             */
+            fallback: "none" | "last_turn" | "constructed";
             /** Full Length */
             full_length: number;
             /** Row */
@@ -3337,12 +3439,113 @@ export interface operations {
             };
         };
     };
+    get_token_report: {
+        parameters: {
+            query: {
+                model: string;
+                max_length?: number | null;
+                long_rows?: ("truncate" | "drop" | "split") | null;
+                method?: ("sft" | "pretraining" | "classification" | "dpo" | "kto") | null;
+            };
+            header?: never;
+            path: {
+                dataset_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenReportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model hub cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_tokens: {
         parameters: {
             query: {
                 row: number;
                 model: string;
                 max_length?: number | null;
+                method?: ("sft" | "pretraining" | "classification" | "dpo" | "kto") | null;
+                rejected?: boolean;
             };
             header?: never;
             path: {
