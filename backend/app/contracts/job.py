@@ -109,6 +109,12 @@ class TrainingJob(Frozen):
     method: Method = "sft"
     beta: float = 0.1
     """DPO and KTO: how strongly the model is held near its start."""
+    keep_best: bool = False
+    """Whether the result is the adapter of the lowest loss on held-out rows, not the last one."""
+    early_stopping: int = 0
+    """End after so many evaluations without a lower loss on held-out rows; 0 = never."""
+    report_rows: int = 0
+    """Held-out rows that are answered before and after, for the report; 0 = none."""
     exports: list[ExportFormat] = []
     """Tried with an untrained adapter before the training, made after it."""
     continue_from: str | None = None

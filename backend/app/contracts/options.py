@@ -73,6 +73,12 @@ class FinetuningOptions(Frozen):
     """`nf4` holds the frozen weights in 4 bits (needs the `qlora` extra)."""
     gradient_checkpointing: bool | None = None
     """Recompute activations instead of keeping them."""
+    keep_best: bool | None = None
+    """Leave the adapter of the epoch with the lowest loss on held-out rows, not that of the last one; automatic = on."""
+    early_stopping: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Stop when the loss on held-out rows has not fallen for so many epochs; 0 = never; automatic = 2."""
+    report_rows: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Held-out rows that the original and the trained model answer at the end, for the report; automatic = 32."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """Seed of initialisation, order and dropout; automatic = 42."""
 

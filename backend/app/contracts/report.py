@@ -16,6 +16,10 @@ class Report(Frozen):
     train_loss_first: float
     train_loss_last: float
     steps: int
+    planned_steps: int | None = None
+    """More than `steps` where the training ended early; None in reports of versions that did not know it."""
+    best_step: int | None = None
+    """Step whose adapter is the result."""
     tokens: int
     seconds: float
     peak_bytes: int

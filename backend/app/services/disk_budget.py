@@ -16,7 +16,7 @@ RESERVE_BYTES = 32 * MIB
 
 
 def count_needed_bytes(job: TrainingJob, rows: DatasetDir | JobDir) -> int:
-    """Return the bytes that a job takes at its fullest: checkpoints and one being written, the result, the encoded rows.
+    """Return the bytes that a job takes at its fullest: checkpoints, the best, one being written, the result, the encoded rows.
 
     The weights of a model that must be downloaded are not in it: the download compares them itself.
     """
@@ -24,7 +24,7 @@ def count_needed_bytes(job: TrainingJob, rows: DatasetDir | JobDir) -> int:
     checkpoint = parts.adapter + parts.optimizer
     files = (file for file in (rows.train_file, rows.heldout_file) if file.exists())
     encoded = ENCODED_PER_BYTE * sum(file.stat().st_size for file in files)
-    return (job.checkpoints_kept + 1) * checkpoint + parts.adapter + encoded + RESERVE_BYTES
+    return (job.checkpoints_kept + 1 + job.keep_best) * checkpoint + parts.adapter + encoded + RESERVE_BYTES
 
 
 def check_room(folder: Path, job: TrainingJob, rows: DatasetDir | JobDir) -> None:

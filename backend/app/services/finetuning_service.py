@@ -312,6 +312,9 @@ def finetune(
     dtype: Dtype | None = None,
     quantization: Quantization | None = None,
     gradient_checkpointing: bool | None = None,
+    keep_best: bool | None = None,
+    early_stopping: int | None = None,
+    report_rows: int | None = None,
     seed: int | None = None,
 ) -> JobRow:
     """Queue a fine-tuning job and return its row. None = automatic; the job records each value and who decided it.
@@ -346,6 +349,9 @@ def finetune(
         "dtype": dtype,
         "quantization": quantization,
         "gradient_checkpointing": gradient_checkpointing,
+        "keep_best": keep_best,
+        "early_stopping": early_stopping,
+        "report_rows": report_rows,
         "seed": seed,
     }
     if resume_from is not None:
@@ -413,6 +419,9 @@ def _build_job(run: PlannedRun, source: ModelSource, name: str | None, exports: 
         checkpoint_every_seconds=CHECKPOINT_SECONDS,
         method=value["method"],
         beta=value["beta"],
+        keep_best=value["keep_best"],
+        early_stopping=value["early_stopping"],
+        report_rows=value["report_rows"],
         exports=list(dict.fromkeys(exports)),
         continue_from=run.continued.job.job_id if run.continued else None,
         plan=run.plan,

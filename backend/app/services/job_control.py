@@ -123,7 +123,9 @@ def continue_ended(
         }
     )
     start = folder.start_adapter if folder.start_adapter.exists() else None
-    return job_service.enqueue(studio, job, folder, start, checkpoint)
+    best = find_best(folder.checkpoints)
+    earlier_best = [best] if best is not None and step_of(best) < step_of(checkpoint) else []
+    return job_service.enqueue(studio, job, folder, start, [checkpoint, *earlier_best])
 
 
 def _lock(session: Session, job_id: str) -> JobRow:

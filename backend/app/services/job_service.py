@@ -60,9 +60,9 @@ def _find_by_key(session: Session, wanted: RequestKey) -> JobRow | None:
 
 
 def enqueue(
-    studio: Studio, job: TrainingJob, rows: DatasetDir | JobDir, start: Path | None = None, checkpoint: Path | None = None
+    studio: Studio, job: TrainingJob, rows: DatasetDir | JobDir, start: Path | None = None, checkpoints: Sequence[Path] = ()
 ) -> JobRow:
-    """Make the job's folder with its own links to the rows (and to the adapter or the checkpoint that it starts with), put the
+    """Make the job's folder with its own links to the rows (and to the adapter or the checkpoints that it starts with), put the
     job in the queue and return its row.
 
     The folder is complete and on the disk before the row is committed: a crash in between leaves a folder without a row,
@@ -79,7 +79,7 @@ def enqueue(
             os.link(rows.heldout_file, aside.heldout_file)
         if start is not None:
             shutil.copytree(start, aside.start_adapter, copy_function=os.link)
-        if checkpoint is not None:
+        for checkpoint in checkpoints:
             shutil.copytree(checkpoint, aside.checkpoints / checkpoint.name, copy_function=os.link)
         if studio.request_key is not None:
             write_atomically(aside.request_file, studio.request_key.model_dump_json())

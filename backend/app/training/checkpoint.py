@@ -69,6 +69,12 @@ class RunState(Frozen):
     measures_last: dict[str, float] = {}
     heldout_step: int | None = None
     """Step after which `heldout_last` was measured."""
+    best_step: int | None = None
+    """Step after which the loss on held-out rows was lowest, step 0 left out."""
+    best_loss: float | None = None
+    best_measures: dict[str, float] = {}
+    worse_in_a_row: int = 0
+    """Evaluations since then."""
     heldout_seconds: float = 0.0
     """Seconds that the last evaluation took."""
     peak_bytes: int = 0
@@ -91,16 +97,17 @@ def save_checkpoint(
     *,
     keeping: Keeping = Keeping(),  # noqa: B008  frozen
     reason: Reason | None = None,
+    renew: bool = False,
 ) -> Saved:
     """Write `checkpoint-<step>` below `folder`, then remove those that need not stay.
 
-    One of the same step that is whole stays as it is. With a `reason` it is never removed, and the last one with the
-    same reason may be. Raises DiskFull before anything is written, with the disk as it was; OSError.
+    One of the same step that is whole stays as it is, unless it is to be renewed. With a `reason` it is never removed, and
+    the last one with the same reason may be. Raises DiskFull before anything is written, with the disk as it was; OSError.
     """
     final, aside = folder / f"checkpoint-{state.step}", folder / f".checkpoint-{state.step}.tmp"
     folder.mkdir(exist_ok=True)
     clear_leftovers(folder)
-    if not is_whole(final):
+    if renew or not is_whole(final):
         parameters = adapter_tensors(model)
         tensors = {ADAPTER: {key: value.detach().cpu() for key, value in parameters.items()}}
         tensors[OPTIMIZER] = _optimizer_tensors(parameters, optimizer)
@@ -119,9 +126,12 @@ def save_checkpoint(
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         fsync_folder(aside)
-        if final.exists():  # damaged since it was written
+        reasons = list_reasons(final)
+        if final.exists():  # damaged since it was written, or written before its step was measured
             remove(final)
         aside.rename(final)
+        for known in reasons:
+            (final / f"keep-{known}").touch()
         fsync_folder(folder)
     if reason is not None:
         for older in list_checkpoints(folder):

@@ -21,7 +21,7 @@ from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged, HubUnreachable
 from app.datasets.render import Renderer
 from app.planner.micro_batches import CPU_TOKENS, count_lanes
-from app.storage.checkpoint_dir import Keeping, Reason, list_checkpoints
+from app.storage.checkpoint_dir import ADAPTER, Keeping, Reason, list_checkpoints, verify
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
 from app.training.assembly import assemble, finish_gradient, update
@@ -155,24 +155,20 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
                 measures=outcome.measures,
             )
         )
-        first = current.heldout_before is None
-        seconds = time.monotonic() - evaluation_started
-        return current.model_copy(
-            update={
-                "heldout_before": loss if first else current.heldout_before,
-                "heldout_last": loss,
-                "measures_before": outcome.measures if first else current.measures_before,
-                "measures_last": outcome.measures,
-                "heldout_step": current.step,
-                "heldout_seconds": seconds,
-            }
-        )
+        measured = note_evaluation(current, loss, outcome.measures, time.monotonic() - evaluation_started)
+        if job.keep_best and measured.step and measured.best_step == measured.step:
+            _save(job_dir, job, model, optimizer, measured, renew=True)
+        return measured
 
     # ---- training --------------------------------------------------------------------------------------------------
     try:
         for epoch in range(state.step // epoch_steps, opt.num_epochs):
             if state.step == epoch * epoch_steps:
                 state = evaluate(state)
+            if job.early_stopping and state.worse_in_a_row >= job.early_stopping:
+                params = {"epoch": epoch, "epochs": opt.num_epochs, "best": state.best_step or 0, "worse": state.worse_in_a_row}
+                job_dir.append(Noted(level="info", key="stopped_early", params=params))
+                break
             order = epoch_order(len(learned), opt.seed, epoch)
             _begin(job_dir, "training")
             for index in range(state.step - epoch * epoch_steps, epoch_steps):
@@ -193,26 +189,22 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
 
                 seconds = time.monotonic() - step_started
                 tokens = sum(len(row.ids) for row in rows)
-                state = RunState(
-                    step=state.step + 1,
-                    tokens=state.tokens + tokens,
-                    train_seconds=state.train_seconds + seconds,
-                    total_seconds=earlier_seconds + time.monotonic() - started,
-                    micro_batch_size=limits.rows,
-                    token_budget=limits.tokens,
-                    lanes=limits.lanes,
-                    loss_scale=compute.scale.value,
-                    steady_steps=compute.scale.steady,
-                    loss_first=loss if state.loss_first is None else state.loss_first,
-                    loss_last=loss,
-                    heldout_before=state.heldout_before,
-                    heldout_last=state.heldout_last,
-                    measures_before=state.measures_before,
-                    measures_last=state.measures_last,
-                    heldout_step=state.heldout_step,
-                    heldout_seconds=state.heldout_seconds,
-                    peak_bytes=max(state.peak_bytes, peak_bytes(device)),
-                    peak_reserved_bytes=reserved_peak_bytes(device),
+                state = state.model_copy(
+                    update={
+                        "step": state.step + 1,
+                        "tokens": state.tokens + tokens,
+                        "train_seconds": state.train_seconds + seconds,
+                        "total_seconds": earlier_seconds + time.monotonic() - started,
+                        "micro_batch_size": limits.rows,
+                        "token_budget": limits.tokens,
+                        "lanes": limits.lanes,
+                        "loss_scale": compute.scale.value,
+                        "steady_steps": compute.scale.steady,
+                        "loss_first": loss if state.loss_first is None else state.loss_first,
+                        "loss_last": loss,
+                        "peak_bytes": max(state.peak_bytes, peak_bytes(device)),
+                        "peak_reserved_bytes": reserved_peak_bytes(device),
+                    }
                 )
                 job_dir.append(
                     StepLogged(
@@ -255,6 +247,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
 
     # ---- the result ------------------------------------------------------------------------------------------------
     _begin(job_dir, "saving")
+    result_step = state.step
+    if job.keep_best:
+        state, result_step = return_to_best(job_dir, model, state)
     save_result(job_dir, job, model)
     report = make_report(
         state,
@@ -263,10 +258,45 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         counts=train_set.counts,
         seconds=earlier_seconds + time.monotonic() - started,
         device=device,
+        result_step=result_step,
+        planned_steps=total_steps,
     )
     write_atomically(job_dir.report_file, report.model_dump_json(indent=2))
     shutil.rmtree(job_dir.encoded)
     return report
+
+
+def note_evaluation(state: RunState, loss: float, measures: dict[str, float], seconds: float) -> RunState:
+    """Return the state after an evaluation of its step; `seconds` is how long that took."""
+    known: dict[str, object] = {"heldout_last": loss, "measures_last": measures, "heldout_step": state.step}
+    if state.heldout_before is None:
+        known |= {"heldout_before": loss, "measures_before": measures}
+    if state.step:
+        if state.best_loss is None or loss < state.best_loss:
+            known |= {"best_step": state.step, "best_loss": loss, "best_measures": measures, "worse_in_a_row": 0}
+        else:
+            known["worse_in_a_row"] = state.worse_in_a_row + 1
+    return state.model_copy(update={**known, "heldout_seconds": seconds})
+
+
+def return_to_best(job_dir: JobDir, model: nn.Module, state: RunState) -> tuple[RunState, int]:
+    """Put the adapter with the lowest loss on held-out rows into the model.
+
+    Return the state with that loss as its last, and the step after which the model was so.
+    A checkpoint that was damaged meanwhile changes nothing: what was trained last is the result then.
+    """
+    if state.best_step in (None, state.step) or state.best_loss is None:
+        return state, state.step
+    path = job_dir.checkpoints / f"checkpoint-{state.best_step}"
+    try:
+        verify(path)
+        load_tensors(model, path / ADAPTER)
+    except CheckpointCorrupt as error:
+        job_dir.append(Noted(level="warning", key=error.key, params=error.params))
+        return state, state.step
+    params = {"step": state.best_step, "loss": round(state.best_loss, 4), "last": round(state.heldout_last or 0.0, 4)}
+    job_dir.append(Noted(level="info", key="best_kept", params=params))
+    return state.model_copy(update={"heldout_last": state.best_loss, "measures_last": state.best_measures}), state.best_step
 
 
 def take_gradient(compute: Computer, method: Method, places: Sequence[int], max_norm: float) -> tuple[Outcome, float]:
@@ -316,9 +346,10 @@ def _save(
     state: RunState,
     *,
     reason: Reason | None = None,
+    renew: bool = False,
 ) -> None:
     keeping = Keeping(count=job.checkpoints_kept, bytes=job.checkpoints_bytes)
-    saved = save_checkpoint(job_dir.checkpoints, model, optimizer, state, keeping=keeping, reason=reason)
+    saved = save_checkpoint(job_dir.checkpoints, model, optimizer, state, keeping=keeping, reason=reason, renew=renew)
     job_dir.append(CheckpointSaved(step=state.step, name=saved.name, size_bytes=saved.size_bytes))
 
 

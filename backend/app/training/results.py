@@ -58,7 +58,15 @@ def save_result(job_dir: JobDir, job: TrainingJob, model: nn.Module) -> None:
 
 
 def make_report(
-    state: RunState, learned: Method, unseen: Method, *, counts: Counts, seconds: float, device: torch.device
+    state: RunState,
+    learned: Method,
+    unseen: Method,
+    *,
+    counts: Counts,
+    seconds: float,
+    device: torch.device,
+    result_step: int,
+    planned_steps: int,
 ) -> Report:
     """Return what the run from first to last changed; `counts` are those of the training rows."""
     assert state.loss_first is not None and state.loss_last is not None, "a run has at least one step"
@@ -71,6 +79,8 @@ def make_report(
         train_loss_first=state.loss_first,
         train_loss_last=state.loss_last,
         steps=state.step,
+        planned_steps=planned_steps,
+        best_step=result_step,
         tokens=state.tokens,
         seconds=seconds,
         peak_bytes=max(state.peak_bytes, peak_bytes(device)),

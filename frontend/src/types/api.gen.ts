@@ -2222,6 +2222,8 @@ export interface components {
          * @description Before and after, with a sentence.
          */
         ReportRead: {
+            /** Best Step */
+            best_step?: number | null;
             /** Dropped Rows */
             dropped_rows: number;
             /** Heldout Rows */
@@ -2250,6 +2252,8 @@ export interface components {
             peak_bytes: number;
             /** Peak Reserved Bytes */
             peak_reserved_bytes?: number | null;
+            /** Planned Steps */
+            planned_steps?: number | null;
             /** Seconds */
             seconds: number;
             /** Steps */
@@ -2445,6 +2449,11 @@ export interface components {
              */
             dtype?: ("float32" | "bfloat16" | "float16") | null;
             /**
+             * Early Stopping
+             * @description Stop when the loss on held-out rows has not fallen for so many epochs; 0 = never; automatic = 2.
+             */
+            early_stopping?: number | null;
+            /**
              * Exports
              * @description Formats to write the model in when it is trained; each is tried first, with an untrained adapter.
              * @default []
@@ -2460,6 +2469,11 @@ export interface components {
              * @description Recompute activations instead of keeping them.
              */
             gradient_checkpointing?: boolean | null;
+            /**
+             * Keep Best
+             * @description Leave the adapter of the epoch with the lowest loss on held-out rows, not that of the last one; automatic = on.
+             */
+            keep_best?: boolean | null;
             /**
              * Learning Rate
              * @description Peak learning rate of AdamW.
@@ -2531,6 +2545,11 @@ export interface components {
              * @description `nf4` holds the frozen weights in 4 bits (needs the `qlora` extra).
              */
             quantization?: ("none" | "nf4") | null;
+            /**
+             * Report Rows
+             * @description Held-out rows that the original and the trained model answer at the end, for the report; automatic = 32.
+             */
+            report_rows?: number | null;
             /** @description A failed or cancelled job, and one of its checkpoints: a new job goes on from there with the same values. */
             resume_from?: components["schemas"]["ResumeFrom"] | null;
             /**

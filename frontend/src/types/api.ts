@@ -79,6 +79,10 @@ type FurtherOptions = Pick<
   | "dtype"
   | "quantization"
   | "gradient_checkpointing"
+  | "keep_best"
+  | "early_stopping"
+  | "report_rows"
+  | "exports"
   | "seed"
 >;
 

@@ -42,6 +42,11 @@ export const startLimits = {
       "float16"
     ]
   },
+  "early_stopping": {
+    "integer": true,
+    "minimum": 0,
+    "maximum": 1000
+  },
   "exports": {
     "list": true,
     "maxItems": 5
@@ -52,6 +57,9 @@ export const startLimits = {
     "maximum": 4096
   },
   "gradient_checkpointing": {
+    "boolean": true
+  },
+  "keep_best": {
     "boolean": true
   },
   "learning_rate": {
@@ -128,6 +136,11 @@ export const startLimits = {
       "none",
       "nf4"
     ]
+  },
+  "report_rows": {
+    "integer": true,
+    "minimum": 0,
+    "maximum": 1000
   },
   "resume_from": {},
   "seed": {

@@ -4,6 +4,7 @@ import { readOption, type OptionText } from "@/lib/optionText";
 
 export const ADVANCED_GROUPS = {
   learning: ["method", "beta", "learning_rate", "lr_scheduler", "warmup_ratio", "weight_decay", "max_grad_norm", "seed"],
+  judging: ["keep_best", "early_stopping", "report_rows"],
   batches: ["batch_size", "gradient_accumulation_steps", "max_length", "long_rows"],
   adapter: ["lora_rank", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "continue_from"],
   memory: ["dtype", "quantization", "gradient_checkpointing"],

@@ -237,7 +237,7 @@ export const en = {
     epochsHint: "How many times the model goes through your rows.",
     advanced: "Advanced settings",
     advancedHint: "Every value is set for you. Change one and the plan follows; empty a field to go back to automatic.",
-    groups: { learning: "Learning", batches: "Batches and length", adapter: "Adapter", memory: "Memory and precision" },
+    groups: { learning: "Learning", judging: "Result and report", batches: "Batches and length", adapter: "Adapter", memory: "Memory and precision" },
     overrides: (count: number) => `${count} ${plural(count, "value", "values")} of your own`,
     automaticIs: (value: string) => `Automatic: ${value}`,
     reset: "Back to automatic",
@@ -377,6 +377,9 @@ export const en = {
     dtype: "Precision",
     quantization: "Quantisation",
     gradient_checkpointing: "Gradient checkpointing",
+    keep_best: "Keep the best epoch",
+    early_stopping: "Stop early (epochs)",
+    report_rows: "Rows answered for the report",
     seed: "Seed",
   },
   optionHints: {
@@ -403,6 +406,9 @@ export const en = {
     dtype: "Numbers of the frozen weights. 16 bits take half the memory of 32.",
     quantization: "Keeps the frozen weights in 4 bits: a quarter of the memory, somewhat slower.",
     gradient_checkpointing: "Computes activations twice instead of keeping them: less memory, more time.",
+    keep_best: "The result is the epoch with the lowest loss on held-out rows, not the last one.",
+    early_stopping: "Ends when the loss on held-out rows has not fallen for so many epochs; 0 = never.",
+    report_rows: "Held-out rows that the original and the trained model answer at the end; 0 = none.",
     seed: "The same seed gives the same training.",
   },
   optionValues: {

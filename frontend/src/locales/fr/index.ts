@@ -240,7 +240,7 @@ export const fr: Messages = {
     epochsHint: "Combien de fois le modèle parcourt vos lignes.",
     advanced: "Réglages avancés",
     advancedHint: "Chaque valeur est réglée pour vous. Changez-en une et le plan suit ; videz un champ pour revenir à l’automatique.",
-    groups: { learning: "Apprentissage", batches: "Lots et longueur", adapter: "Adaptateur", memory: "Mémoire et précision" },
+    groups: { learning: "Apprentissage", judging: "Résultat et rapport", batches: "Lots et longueur", adapter: "Adaptateur", memory: "Mémoire et précision" },
     overrides: (count) => `${count} ${plural(count, "valeur choisie", "valeurs choisies")} par vous`,
     automaticIs: (value) => `Automatique : ${value}`,
     reset: "Revenir à l’automatique",
@@ -380,6 +380,9 @@ export const fr: Messages = {
     dtype: "Précision",
     quantization: "Quantification",
     gradient_checkpointing: "Recalcul des activations",
+    keep_best: "Garder la meilleure époque",
+    early_stopping: "Arrêt anticipé (époques)",
+    report_rows: "Lignes répondues pour le rapport",
     seed: "Graine",
   },
   optionHints: {
@@ -406,6 +409,9 @@ export const fr: Messages = {
     dtype: "Nombres des poids figés. En 16 bits, ils prennent deux fois moins de mémoire qu’en 32.",
     quantization: "Garde les poids figés en 4 bits : un quart de la mémoire, un peu plus lent.",
     gradient_checkpointing: "Calcule les activations deux fois au lieu de les garder : moins de mémoire, plus de temps.",
+    keep_best: "Le résultat est l’époque à la perte la plus basse sur les lignes mises de côté, pas la dernière.",
+    early_stopping: "Termine quand cette perte n’a pas baissé pendant autant d’époques ; 0 = jamais.",
+    report_rows: "Lignes mises de côté auxquelles le modèle d’origine et le modèle entraîné répondent à la fin ; 0 = aucune.",
     seed: "La même graine donne le même entraînement.",
   },
   optionValues: {
