@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter
 from app.contracts.frozen import Frozen
 from app.contracts.status import JobStatus
 
-Phase = Literal["downloading", "loading", "tokenising", "evaluating", "rehearsing", "training", "saving"]
+Phase = Literal["downloading", "loading", "tokenising", "evaluating", "rehearsing", "training", "saving", "comparing"]
 
 
 class Event(Frozen):

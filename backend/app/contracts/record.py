@@ -37,4 +37,4 @@ class JobRecord(Frozen):
     """Empty in records of versions that did not note it."""
     planned_seconds_p90: float
     measured_seconds: float | None
-    """From the start of the trainer's process to its end, downloads left out; None when it took several attempts."""
+    """From the start of the trainer's process to its end without downloads and comparison; None after several attempts."""

@@ -53,17 +53,17 @@ def count_planned_bytes(job: TrainingJob) -> int:
 
 
 def measure_seconds(events: list[JobEvent]) -> float | None:
-    """Return the seconds from the start of the trainer to the end, downloads left out; None after several attempts."""
+    """Return the seconds from the trainer's start to its end without downloads and comparison; None after several attempts."""
     starts = [event for event in events if isinstance(event, StatusChanged) and event.status is JobStatus.STARTING]
     if len(starts) != 1:
         return None
     begun, ended = _read_time(starts[0].at), _read_time(events[-1].at)
     phases = [(event.phase, _read_time(event.at)) for event in events if isinstance(event, PhaseStarted)]
-    downloading = 0.0
+    left_out = 0.0
     for index, (phase, at) in enumerate(phases):
-        if phase == "downloading":
-            downloading += (phases[index + 1][1] if index + 1 < len(phases) else ended) - at
-    return max(0.0, ended - begun - downloading)
+        if phase in ("downloading", "comparing"):  # neither is planned
+            left_out += (phases[index + 1][1] if index + 1 < len(phases) else ended) - at
+    return max(0.0, ended - begun - left_out)
 
 
 def _read_time(text: str) -> float:

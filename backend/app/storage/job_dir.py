@@ -15,6 +15,7 @@ jobs/<id>/
     checkpoints/        checkpoint-<step>/
     adapter/            the result, in PEFT's format
     report.json         Report
+    comparison.json     Comparison: base and tuned on the same rows
 """
 
 import errno
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from app.contracts.comparison import Comparison
 from app.contracts.events import Event, JobEvent, JobFailed, StatusChanged, job_event
 from app.contracts.frozen import Frozen
 from app.contracts.job import TrainingJob
@@ -86,6 +88,7 @@ class JobDir:
         self.lock_file = path / "trainer.lock"
         self.log_file = path / "trainer.log"
         self.report_file = path / "report.json"
+        self.comparison_file = path / "comparison.json"
         self.cancel_file = path / "control" / "cancel"
         self.pause_file = path / "control" / "pause"
         self.heartbeat_file = path / "control" / "heartbeat"
@@ -117,6 +120,13 @@ class JobDir:
     def find_report(self) -> Report | None:
         """Return the report once the job has written one."""
         return Report.model_validate_json(self.report_file.read_bytes()) if self.report_file.exists() else None
+
+    def find_comparison(self) -> Comparison | None:
+        """Return how base and tuned did on the same rows, once that was measured."""
+        try:
+            return Comparison.model_validate_json(self.comparison_file.read_bytes())
+        except FileNotFoundError:
+            return None
 
     def find_process(self) -> ProcessIdentity | None:
         """Return who trains, as recorded at the start of the last attempt."""

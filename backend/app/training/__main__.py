@@ -51,13 +51,17 @@ def main(argv: list[str] | None = None) -> int:
         stop.beat()
         from transformers.utils import logging as transformers_logging
 
+        from app.training.comparing.after import compare_after
         from app.training.engine import train
         from app.training.rehearsal import begin_exports, rehearse
 
         transformers_logging.disable_progress_bar()
         try:
-            rehearse(job_dir, stop)
-            train(job_dir, stop, arguments.micro_batch)
+            report = job_dir.find_report()
+            if report is None:  # else an earlier attempt trained, and was ended while it compared
+                rehearse(job_dir, stop)
+                report = train(job_dir, stop, arguments.micro_batch)
+            compare_after(job_dir, report, stop)
         except Stopped as stopped:
             if stopped.reason == "paused":
                 return PAUSED

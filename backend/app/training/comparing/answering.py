@@ -1,0 +1,103 @@
+"""One model in memory with its adapter: greedy answers of many prompts at once, and the loss of a given answer."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from app.contracts.job import TrainingJob
+from app.datasets.render import EncodedExample, Renderer
+from app.training.attention import can_unpack
+from app.training.loading import load_model
+from app.training.lora import adapter_disabled, load_adapter
+
+TOGETHER = {"cpu": 8, "cuda": 16}
+"""Prompts that are answered at the same time. Judged, not measured."""
+_ANY_CONTEXT = 1 << 20
+
+
+class _Check(StoppingCriteria):
+    """Calls something after each token; it ends the work by raising."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def __call__(self, input_ids: torch.Tensor, _scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        self._check()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+class Answerer:
+    """The job's model as it was published, and with what was trained."""
+
+    def __init__(self, job: TrainingJob, adapter: Path, device: torch.device, check: Callable[[], None]) -> None:
+        """Load both. Raises ModelUnavailable, Unsupported, Invalid, and what runs out of memory."""
+        plain = job.optimization.model_copy(update={"gradient_checkpointing": False})
+        model = load_model(job.model_copy(update={"optimization": plain}), device)
+        if can_unpack(model):  # the attention of training knows neither a cache nor padding on the left
+            model.set_attn_implementation("sdpa")  # type: ignore[operator]
+        load_adapter(model, adapter)
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        self.model: nn.Module = model.to(device).eval()
+        self.renderer = Renderer.load(Path(job.model.path))
+        self.context = int(getattr(model.config, "max_position_embeddings", 0) or _ANY_CONTEXT)  # type: ignore[union-attr]
+        self.together = TOGETHER["cuda" if device.type == "cuda" else "cpu"]
+        self._device, self._check = device, check
+
+    @torch.inference_mode()
+    def answer(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, tuned: bool) -> list[str]:
+        """Return the greedy answer to each prompt (token ids), which together with it must fit in the context."""
+        if tuned:
+            return self._answer(prompts, max_new_tokens)
+        with adapter_disabled(self.model):
+            return self._answer(prompts, max_new_tokens)
+
+    @torch.inference_mode()
+    def loss(self, row: EncodedExample, *, tuned: bool) -> tuple[float, int]:
+        """Return the mean cross-entropy of the row's learned tokens in nats and their number; there is at least one."""
+        self._check()
+        places = [place for place, trained in enumerate(row.trained) if trained and place > 0]
+        ids = torch.tensor([row.ids[: places[-1] + 1]], device=self._device)
+        wanted = torch.tensor(places, device=self._device)
+        if tuned:
+            logits = self._logits(ids, wanted - 1)
+        else:
+            with adapter_disabled(self.model):
+                logits = self._logits(ids, wanted - 1)
+        return float(F.cross_entropy(logits.float(), ids[0][wanted])), len(places)
+
+    def _logits(self, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Return the scores after the tokens at `places`, (places, vocabulary)."""
+        found: torch.Tensor = self.model(input_ids=ids, use_cache=False, logits_to_keep=places).logits[0]
+        return found if found.shape[0] == len(places) else found[places]
+
+    def _answer(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+        longest = max(len(prompt) for prompt in prompts)
+        ids = torch.full((len(prompts), longest), self.renderer.pad_id, device=self._device)
+        mask = torch.zeros_like(ids)
+        for place, prompt in enumerate(prompts):
+            ids[place, longest - len(prompt) :] = torch.tensor(prompt, device=self._device)
+            mask[place, longest - len(prompt) :] = 1
+        settings = GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=self.renderer.pad_id,
+            eos_token_id=sorted(self.renderer.stop_ids),
+        )
+        found: torch.Tensor = self.model.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=settings,
+            stopping_criteria=StoppingCriteriaList([_Check(self._check)]),
+        )
+        return [self._text(row[longest:].tolist()) for row in found]
+
+    def _text(self, tokens: list[int]) -> str:
+        end = next((place for place, token in enumerate(tokens) if token in self.renderer.stop_ids), len(tokens))
+        return self.renderer.decode(tokens[:end]).strip()
