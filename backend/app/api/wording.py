@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits
 from app.api.schemas.errors import ErrorContent
-from app.api.schemas.jobs import ErrorRead, JobDetail, JobRead, Progress, ReportRead, StartedRead
+from app.api.schemas.jobs import ErrorRead, JobDetail, JobRead, Progress, StartedRead
 from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
 from app.api.schemas.plans import (
     AlternativeRead,
@@ -26,7 +26,6 @@ from app.contracts.dataset import DatasetInfo, Problem
 from app.contracts.job import TrainingJob
 from app.contracts.plan import Alternative, Notice, Plan, Resolved
 from app.contracts.record import JobRecord
-from app.contracts.report import Report
 from app.contracts.status import JobStatus
 from app.core.errors import AffinageError
 from app.core.messages import Language, localise
@@ -274,26 +273,6 @@ def _job_error(row: JobRow, language: Language) -> ErrorRead | None:
         return None
     notice = notice_read(row.error_key, json.loads(row.error_params or "{}"), language)
     return ErrorRead(code=row.error_code, message=notice.message, hint=notice.hint, evidence=row.error_evidence or "")
-
-
-def report_read(report: Report, language: Language) -> ReportRead:
-    """Return before and after, with a sentence."""
-    improvement = None
-    if report.loss_before is None or report.loss_after is None:
-        losses = {"first": decimal(report.train_loss_first, language), "last": decimal(report.train_loss_last, language)}
-        summary = localise("note.report_without_heldout", language, **losses)[0]
-    else:
-        improvement = 1 - report.loss_after / report.loss_before
-        key = "note.report_better" if improvement >= 0 else "note.report_worse"
-        summary = localise(
-            key,
-            language,
-            before=decimal(report.loss_before, language),
-            after=decimal(report.loss_after, language),
-            percent=round(abs(improvement) * 100),
-            rows=report.heldout_rows,
-        )[0]
-    return ReportRead(**report.model_dump(), summary=summary, improvement=improvement)
 
 
 def decimal(value: float, language: Language) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.flags import JsonFlag
+from app.cli.report import print_comparison
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from app.api.schemas.jobs import JobDetail, ReportRead
+    from app.api.schemas.jobs import JobDetail
     from app.api.schemas.plans import StartFinetuningRequest
+    from app.api.schemas.reports import ReportRead
     from app.services.studio import Studio
 
 Source = Annotated[str, typer.Argument(help="An id from `affinage data list`, or a CSV, JSON or JSONL file to import.")]
@@ -140,7 +142,8 @@ def leave(studio: "Studio", terminal: Terminal, job_id: str, supervises: bool) -
 
 def finish(studio: "Studio", terminal: Terminal, job_id: str) -> None:
     """Watch a job to its end and show what came of it; exit with 1 unless it succeeded."""
-    from app.api.wording import job_detail, report_read
+    from app.api.report_wording import report_read
+    from app.api.wording import job_detail
     from app.cli.watch import watch
     from app.services import job_service
 
@@ -148,8 +151,9 @@ def finish(studio: "Studio", terminal: Terminal, job_id: str) -> None:
         return
     with studio.database.reading() as session:
         detail = job_detail(studio, session, job_service.get_job(session, job_id), terminal.language)
-        trained = studio.job_dir(job_id).find_report()
-    report = report_read(trained, terminal.language) if trained else None
+    folder = studio.job_dir(job_id)
+    trained = folder.find_report()
+    report = report_read(trained, folder.find_comparison(), terminal.language) if trained else None
     if terminal.as_json:
         terminal.document({"job": detail, "report": report})
     else:
@@ -168,5 +172,6 @@ def print_result(terminal: Terminal, detail: "JobDetail", report: "ReportRead | 
         return
     if report is not None:
         terminal.print(f"[green]✓[/] {report.summary}")
+        print_comparison(terminal, report)
     terminal.print(f"  [dim]{terminal.say('adapter_at', path=detail.adapter_path)}[/]")
     terminal.print(f"  [dim]{terminal.say('try_it')}[/] affinage chat {detail.job_id}")

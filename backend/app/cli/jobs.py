@@ -1,10 +1,12 @@
 """`affinage jobs`: list, look at, follow, pause, resume, cancel, read the trainer's log."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from app.cli.flags import JsonFlag
+from app.cli.report import print_comparison
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -74,7 +76,8 @@ def print_jobs(terminal: Terminal, found: "list[JobRead]") -> None:
 def show(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None:
     """Show a job: status, plan, result, and the command that starts it again."""
     terminal: Terminal = context.obj
-    from app.api.wording import job_detail, report_read
+    from app.api.report_wording import report_read
+    from app.api.wording import job_detail
     from app.core.settings import Settings
     from app.services import job_service
     from app.services.studio import open_studio
@@ -83,15 +86,44 @@ def show(context: typer.Context, job_id: JobId, _json: JsonFlag = False) -> None
     with studio.database.reading() as session:
         row = job_service.get_job(session, resolve(session, job_id))
         detail = job_detail(studio, session, row, terminal.language)
-    trained = studio.job_dir(detail.job_id).find_report()
-    report = report_read(trained, terminal.language) if trained else None
+    folder = studio.job_dir(detail.job_id)
+    trained = folder.find_report()
+    report = report_read(trained, folder.find_comparison(), terminal.language) if trained else None
     if terminal.as_json:
         terminal.document({"job": detail, "report": report})
         return
     print_detail(terminal, detail)
     if report is not None:
         terminal.print(f"  {report.summary}")
+        print_comparison(terminal, report)
     terminal.print(f"\n[dim]{detail.commands['cli']}[/]")
+
+
+@app.command("report")
+def report(
+    context: typer.Context,
+    job_id: JobId,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write it as one HTML file, to keep or to send.")] = None,
+    _json: JsonFlag = False,
+) -> None:
+    """Show what training changed: the original and the trained model on the same held-out rows."""
+    terminal: Terminal = context.obj
+    from app.api.report_page import render_report
+    from app.api.report_wording import report_read
+    from app.core.settings import Settings
+    from app.services import report_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found_id = resolve(session, job_id)
+        found = report_service.get_report(studio, session, found_id)
+    shown = report_read(found.report, found.comparison, terminal.language)
+    if html is not None:
+        html.write_text(render_report(found.job, shown, report_service.list_events(studio, found_id), terminal.language), "utf-8")
+    terminal.document(shown)
+    terminal.print(shown.summary)
+    print_comparison(terminal, shown)
 
 
 def print_detail(terminal: Terminal, detail: "JobDetail") -> None:

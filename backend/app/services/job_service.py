@@ -16,7 +16,6 @@ from sqlalchemy.orm import Session
 from app.contracts.events import EvalLogged, JobEvent, Noted, StatusChanged, StepLogged, job_event
 from app.contracts.job import TrainingJob
 from app.contracts.options import DEFAULT_NUM_EPOCHS, OPTION_NAMES
-from app.contracts.report import Report
 from app.contracts.status import JobStatus
 from app.core.errors import Conflict, NotFound
 from app.jobs.broker import read_after
@@ -168,15 +167,6 @@ def delete_job(studio: Studio, job_id: str) -> None:
         Jobs(session).delete(row)
     shutil.rmtree(trash, ignore_errors=True)
     studio.broker.wake(job_id)
-
-
-def get_report(studio: Studio, session: Session, job_id: str) -> Report:
-    """Return before and after. Raise NotFound; Conflict while there is none."""
-    row = get_job(session, job_id)
-    report = studio.job_dir(job_id).find_report()
-    if report is None:
-        raise Conflict("no_report", job_id=job_id, status=row.status)
-    return report
 
 
 def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> tuple[str, bool]:

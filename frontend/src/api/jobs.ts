@@ -29,6 +29,9 @@ export const metricQuery = (id: string, name: string) =>
 export const reportQuery = (id: string) =>
   queryOptions({ queryKey: ["jobs", id, "report"], queryFn: ({ signal }) => get<Report>(`${jobPath(id)}/report`, signal) });
 
+export const reportPagePath = (id: string, language: string): string => `${jobPath(id)}/report.html?language=${language}`;
+export const reportJsonPath = (id: string): string => `${jobPath(id)}/report`;
+
 export const logQuery = (id: string) =>
   queryOptions({ queryKey: ["jobs", id, "logs"], queryFn: ({ signal }) => get<JobLog>(`${jobPath(id)}/logs`, signal) });
 

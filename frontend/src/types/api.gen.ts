@@ -502,6 +502,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/report.html": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Report Page
+         * @description Return the same as one file to keep or to send. No script can run in it.
+         */
+        get: operations["get_report_page"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/resume": {
         parameters: {
             query?: never;
@@ -881,6 +901,34 @@ export interface components {
             verdict: "fits" | "tight" | "does_not_fit";
         };
         /**
+         * AnsweredRow
+         * @description One held-out row with the answers of all.
+         */
+        AnsweredRow: {
+            /** Base */
+            base: string;
+            /** Expected */
+            expected: string;
+            /** Loss Base */
+            loss_base: number | null;
+            /** Loss Tuned */
+            loss_tuned: number | null;
+            /** Overlap Base */
+            overlap_base: number;
+            /** Overlap Tuned */
+            overlap_tuned: number;
+            /** Prompted */
+            prompted: string | null;
+            /** Question */
+            question: components["schemas"]["Message"][];
+            /** Right */
+            right: boolean;
+            /** Row */
+            row: number;
+            /** Tuned */
+            tuned: string;
+        };
+        /**
          * Bound
          * @description How far the measured peak may lie above the predicted one: split-conformal over past runs (planner/bound.py).
          */
@@ -1172,6 +1220,43 @@ export interface components {
              * @constant
              */
             v?: 1;
+        };
+        /**
+         * ComparisonRead
+         * @description The original and the trained model on the same rows.
+         */
+        ComparisonRead: {
+            /** Answered Rows */
+            answered_rows: number;
+            /** Example Rows */
+            example_rows: number[];
+            /** Facts */
+            facts: components["schemas"]["ProbedFact"][];
+            /** Knowledge */
+            knowledge: components["schemas"]["MeasuredRead"][];
+            /** Max New Tokens */
+            max_new_tokens: number;
+            /** Measured Rows */
+            measured_rows: number;
+            /** Measures */
+            measures: components["schemas"]["MeasuredRead"][];
+            /** Remarks */
+            remarks: components["schemas"]["NoticeRead"][];
+            /** Rows In All */
+            rows_in_all: number;
+            /** Seconds */
+            seconds: number;
+            /** Summary */
+            summary: string;
+            /** System Prompt */
+            system_prompt: string | null;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "no_effect";
+            /** Worst */
+            worst: components["schemas"]["AnsweredRow"][];
         };
         /**
          * CreateTokenRequest
@@ -1715,6 +1800,40 @@ export interface components {
             text?: string | null;
         };
         /**
+         * MeasuredRead
+         * @description One measure of both models on the same rows, with its name in the reader's language.
+         */
+        MeasuredRead: {
+            /** Base */
+            base: number;
+            /** Change */
+            change: number;
+            /** High */
+            high: number;
+            /** Label */
+            label: string;
+            /** Low */
+            low: number;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "loss" | "accuracy" | "exact" | "json_valid" | "json_equal" | "overlap" | "known";
+            /** Prompted */
+            prompted: number | null;
+            /** Rows */
+            rows: number;
+            /** Share */
+            share: boolean;
+            /** Tuned */
+            tuned: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "no_effect";
+        };
+        /**
          * MemoryParts
          * @description Peak memory by purpose, in bytes.
          */
@@ -1922,7 +2041,7 @@ export interface components {
              * Phase
              * @enum {string}
              */
-            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "rehearsing" | "training" | "saving";
+            phase: "downloading" | "loading" | "tokenising" | "evaluating" | "rehearsing" | "training" | "saving" | "comparing";
             /**
              * Seq
              * @default 0
@@ -2044,6 +2163,26 @@ export interface components {
              * @constant
              */
             v?: 1;
+        };
+        /**
+         * ProbedFact
+         * @description One general question, which has nothing to do with the data.
+         */
+        ProbedFact: {
+            /** Base */
+            base: string;
+            /** Base Right */
+            base_right: boolean;
+            /** Expected */
+            expected: string;
+            /** Language */
+            language: string;
+            /** Question */
+            question: string;
+            /** Tuned */
+            tuned: string;
+            /** Tuned Right */
+            tuned_right: boolean;
         };
         /**
          * ProblemRead
@@ -2224,6 +2363,7 @@ export interface components {
         ReportRead: {
             /** Best Step */
             best_step?: number | null;
+            comparison: components["schemas"]["ComparisonRead"] | null;
             /** Dropped Rows */
             dropped_rows: number;
             /** Heldout Rows */
@@ -5164,6 +5304,94 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_report_page: {
+        parameters: {
+            query?: {
+                /** @description Overrides Accept-Language, for a plain link. */
+                language?: ("en" | "fr") | null;
+            };
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["ErrorBody"];
                 };
             };
         };

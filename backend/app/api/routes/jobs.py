@@ -9,8 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.jobs import CheckpointList, CheckpointRead, JobDetail, JobList, JobRead, LogRead, MetricPoints, ReportRead
-from app.api.wording import job_detail, job_read, report_read
+from app.api.schemas.jobs import CheckpointList, CheckpointRead, JobDetail, JobList, JobRead, LogRead, MetricPoints
+from app.api.wording import job_detail, job_read
 from app.contracts.events import JobEvent
 from app.contracts.status import JobStatus
 from app.services import job_control, job_service
@@ -95,12 +95,6 @@ def list_checkpoints(job_id: str, session: SessionDep, studio: StudioDep) -> Che
     """List what can be resumed from, newest first."""
     found = job_control.list_job_checkpoints(studio, session, job_id)
     return CheckpointList(checkpoints=[CheckpointRead(**asdict(checkpoint)) for checkpoint in found])
-
-
-@router.get("/{job_id}/report", responses=problems(404, 409))
-def get_report(job_id: str, session: SessionDep, studio: StudioDep, language: LanguageDep) -> ReportRead:
-    """Compare before and after on rows that training never saw."""
-    return report_read(job_service.get_report(studio, session, job_id), language)
 
 
 @router.get("/{job_id}/logs", responses=NOT_FOUND)

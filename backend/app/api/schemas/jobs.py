@@ -3,7 +3,6 @@
 from pydantic import BaseModel
 
 from app.api.schemas.plans import NoticeRead, PlanRead
-from app.contracts.report import Report
 from app.contracts.status import JobStatus
 
 
@@ -87,14 +86,6 @@ class MetricPoints(BaseModel):
     name: str
     steps: list[int]
     values: list[float]
-
-
-class ReportRead(Report):
-    """Before and after, with a sentence."""
-
-    summary: str
-    improvement: float | None
-    """Share by which the held-out loss fell, 0..1; negative if it rose."""
 
 
 class CheckpointRead(BaseModel):

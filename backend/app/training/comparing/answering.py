@@ -20,7 +20,7 @@ TOGETHER = {"cpu": 8, "cuda": 16}
 _ANY_CONTEXT = 1 << 20
 
 
-class _Check(StoppingCriteria):
+class _Check(StoppingCriteria):  # type: ignore[misc]
     """Calls something after each token; it ends the work by raising."""
 
     def __init__(self, check: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Answerer:
         plain = job.optimization.model_copy(update={"gradient_checkpointing": False})
         model = load_model(job.model_copy(update={"optimization": plain}), device)
         if can_unpack(model):  # the attention of training knows neither a cache nor padding on the left
-            model.set_attn_implementation("sdpa")  # type: ignore[operator]
+            model.set_attn_implementation("sdpa")
         load_adapter(model, adapter)
         for parameter in model.parameters():
             parameter.requires_grad_(False)

@@ -2,6 +2,8 @@ import { useQuery } from "@tanstack/react-query";
 import { reportQuery } from "@/api/jobs";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { Facts } from "@/components/Facts";
+import { Verdict } from "./Verdict";
+import { Comparison } from "./Comparison";
 import { useMessages } from "@/hooks/useMessages";
 import type { Report } from "@/types/api";
 import classes from "./ReportCard.module.css";
@@ -41,6 +43,14 @@ function Details({ report }: { report: Report }) {
   return (
     <Facts
       facts={[
+        {
+          label: t.report.steps,
+          value:
+            report.planned_steps && report.planned_steps !== report.steps
+              ? t.report.ofPlanned(format.number(report.steps), format.number(report.planned_steps))
+              : format.number(report.steps),
+        },
+        ...(report.best_step ? [{ label: t.report.bestStep, value: format.number(report.best_step) }] : []),
         { label: t.report.trainLoss, value: range },
         { label: t.report.trainedRows, value: format.number(report.trained_rows) },
         { label: t.report.truncated, value: format.number(report.truncated_rows) },
@@ -64,7 +74,9 @@ export function ReportCard({ jobId, details = false }: { jobId: string; details?
     <div className={classes.report} data-testid="report">
       <p className={classes.summary}>{report.summary}</p>
       {before !== null && after !== null && <BeforeAfter before={before} after={after} improvement={improvement} />}
+      {report.comparison && <Verdict comparison={report.comparison} />}
       {details && <Details report={report} />}
+      {details && report.comparison && <Comparison jobId={jobId} comparison={report.comparison} />}
     </div>
   );
 }

@@ -1,0 +1,54 @@
+"""Reports as the API answers them, with sentences in the reader's language."""
+
+from app.api.schemas.reports import ComparisonRead, MeasuredRead, ReportRead
+from app.api.wording import decimal, notice_read
+from app.contracts.comparison import Comparison, Measured
+from app.contracts.report import Report
+from app.core.messages import Language, localise
+
+
+def report_read(report: Report, comparison: Comparison | None, language: Language) -> ReportRead:
+    """Return before and after, with a sentence."""
+    improvement = None
+    if report.loss_before is None or report.loss_after is None:
+        losses = {"first": decimal(report.train_loss_first, language), "last": decimal(report.train_loss_last, language)}
+        summary = localise("note.report_without_heldout", language, **losses)[0]
+    else:
+        improvement = 1 - report.loss_after / report.loss_before
+        key = "note.report_better" if improvement >= 0 else "note.report_worse"
+        summary = localise(
+            key,
+            language,
+            before=decimal(report.loss_before, language),
+            after=decimal(report.loss_after, language),
+            percent=round(abs(improvement) * 100),
+            rows=report.heldout_rows,
+        )[0]
+    shown = None if comparison is None else comparison_read(comparison, language)
+    return ReportRead(**report.model_dump(), summary=summary, improvement=improvement, comparison=shown)
+
+
+def comparison_read(comparison: Comparison, language: Language) -> ComparisonRead:
+    """Return the comparison with what it means in words."""
+    loss = comparison.measures[0]
+    summary = localise(
+        f"verdict.{comparison.verdict}",
+        language,
+        rows=loss.rows,
+        base=decimal(loss.base, language),
+        tuned=decimal(loss.tuned, language),
+        low=decimal(loss.low, language),
+        high=decimal(loss.high, language),
+    )[0]
+    return ComparisonRead(
+        **comparison.model_dump(exclude={"schema_version", "measures", "knowledge", "remarks"}),
+        summary=summary,
+        measures=[_measured_read(found, language) for found in comparison.measures],
+        knowledge=[_measured_read(found, language) for found in comparison.knowledge],
+        remarks=[notice_read(remark.key, remark.params, language) for remark in comparison.remarks],
+    )
+
+
+def _measured_read(found: Measured, language: Language) -> MeasuredRead:
+    label = localise(f"measure.{found.name}", language)[0]
+    return MeasuredRead(**found.model_dump(), label=label, share=found.name != "loss", change=found.change, verdict=found.verdict)

@@ -1,0 +1,44 @@
+"""The report of a job: as JSON, and as one HTML file that needs nothing else."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from app.api.deps import LanguageDep, SessionDep, StudioDep
+from app.api.report_page import POLICY, render_report
+from app.api.report_wording import report_read
+from app.api.responses import problems
+from app.api.schemas.reports import ReportRead
+from app.core.messages import Language
+from app.services import report_service
+
+router = APIRouter(prefix="/api/jobs/{job_id}", tags=["reports"])
+
+
+@router.get("/report", responses=problems(404, 409))
+def get_report(job_id: str, session: SessionDep, studio: StudioDep, language: LanguageDep) -> ReportRead:
+    """Compare before and after on rows that training never saw."""
+    found = report_service.get_report(studio, session, job_id)
+    return report_read(found.report, found.comparison, language)
+
+
+@router.get("/report.html", responses=problems(404, 409), response_class=HTMLResponse)
+def get_report_page(
+    job_id: str,
+    session: SessionDep,
+    studio: StudioDep,
+    asked: LanguageDep,
+    language: Annotated[Language | None, Query(description="Overrides Accept-Language, for a plain link.")] = None,
+) -> HTMLResponse:
+    """Return the same as one file to keep or to send. No script can run in it."""
+    chosen = language or asked
+    found = report_service.get_report(studio, session, job_id)
+    shown = report_read(found.report, found.comparison, chosen)
+    page = render_report(found.job, shown, report_service.list_events(studio, job_id), chosen)
+    headers = {
+        "Content-Security-Policy": POLICY,
+        "Content-Disposition": f'inline; filename="report-{job_id}.html"',
+        "Content-Language": chosen,
+    }
+    return HTMLResponse(page, headers=headers)
