@@ -39,13 +39,13 @@ class Answerer:
         plain = job.optimization.model_copy(update={"gradient_checkpointing": False})
         model = load_model(job.model_copy(update={"optimization": plain}), device)
         if can_unpack(model):  # the attention of training knows neither a cache nor padding on the left
-            model.set_attn_implementation("sdpa")
+            model.set_attn_implementation("sdpa")  # type: ignore[operator]
         load_adapter(model, adapter)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-        self.model: nn.Module = model.to(device).eval()
+        self.model = model.to(device).eval()
         self.renderer = Renderer.load(Path(job.model.path))
-        self.context = int(getattr(model.config, "max_position_embeddings", 0) or _ANY_CONTEXT)  # type: ignore[union-attr]
+        self.context = int(getattr(model.config, "max_position_embeddings", 0) or _ANY_CONTEXT)
         self.together = TOGETHER["cuda" if device.type == "cuda" else "cpu"]
         self._device, self._check = device, check
 
