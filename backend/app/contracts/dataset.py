@@ -1,6 +1,6 @@
 """Rows as the trainer reads them, and what import found out about a file."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from app.contracts.frozen import Frozen
 
@@ -31,6 +31,8 @@ class Message(Frozen):
 
     role: Role
     content: str
+    weight: Literal[0, 1] | None = None
+    """0: this answer is read and not trained (OpenAI's `weight`); None and 1: it is trained."""
 
 
 class Example(Frozen):
@@ -47,6 +49,24 @@ class Example(Frozen):
     """The same conversation with the answer that is not preferred."""
     desirable: bool | None = None
     """Whether the answer is a good one, where the data say so."""
+
+
+class PlainMessage(TypedDict):
+    """A Message as a dictionary."""
+
+    role: Role
+    content: str
+    weight: NotRequired[Literal[0, 1]]
+
+
+class PlainExample(TypedDict):
+    """An Example as a dictionary with its fields in the same order: made and written several times as fast."""
+
+    row: int
+    messages: NotRequired[list[PlainMessage]]
+    text: NotRequired[str]
+    rejected: NotRequired[list[PlainMessage]]
+    desirable: NotRequired[bool]
 
 
 class Problem(Frozen):

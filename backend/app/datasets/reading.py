@@ -15,7 +15,7 @@ from app.datasets.encoding import detect_encoding
 from app.datasets.reading_csv import read_csv_rows, read_header
 from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows
 from app.datasets.reading_text import TEXT_COLUMN, read_text_rows
-from app.datasets.rows import MAX_COLUMNS, RawRow
+from app.datasets.rows import MAX_COLUMNS, Place, RawRow
 from app.datasets.unwrapping import unwrap
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
@@ -55,13 +55,13 @@ class SourceFile:
         """What stands between the cells of a given CSV file."""
         return self.dialect.delimiter if self.dialect is not None and self.format == "csv" else None
 
-    def rows(self, on_repeated_header: Callable[[], None] = lambda: None) -> Iterator[RawRow]:
+    def rows(self, on_repeated_header: Callable[[], None] = lambda: None, place: Place | None = None) -> Iterator[RawRow]:
         """Yield the records from the first on; call for each CSV header that is repeated between them."""
         if self.layout is not None:
-            return read_json_rows(self.path, self.encoding, self.layout)
+            return read_json_rows(self.path, self.encoding, self.layout, place)
         if self.dialect is not None:
-            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns, on_repeated_header)
-        return read_text_rows(self.path, self.encoding)
+            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns, on_repeated_header, place)
+        return read_text_rows(self.path, self.encoding, place)
 
 
 def open_source(path: Path, filename: str, scratch: Path) -> SourceFile:

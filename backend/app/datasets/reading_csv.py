@@ -8,7 +8,7 @@ from typing import TextIO
 from app.contracts.dataset import CsvDialect, Problem
 from app.core.errors import DatasetInvalid, TooLarge
 from app.datasets.csv_dialect import declared_delimiter, open_reader
-from app.datasets.rows import MAX_COLUMNS, MAX_ROW_CHARACTERS, RawRow
+from app.datasets.rows import MAX_COLUMNS, MAX_ROW_CHARACTERS, Place, RawRow
 
 csv.field_size_limit(MAX_ROW_CHARACTERS)
 
@@ -34,12 +34,13 @@ def read_header(path: Path, encoding: str, dialect: CsvDialect) -> list[str]:
     return _names(cells if dialect.header else [""] * len(cells))
 
 
-def read_csv_rows(
+def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
     path: Path,
     encoding: str,
     dialect: CsvDialect,
     columns: list[str],
     on_repeated_header: Callable[[], None] = lambda: None,
+    place: Place | None = None,
 ) -> Iterator[RawRow]:
     """Yield every record after the header; ragged and badly quoted ones come with their problem.
 
@@ -47,6 +48,8 @@ def read_csv_rows(
     (`open_quote`) where a quotation mark swallows the rest of the file, TooLarge for a row beyond MAX_ROW_CHARACTERS.
     """
     with path.open(encoding=encoding, newline="") as file:
+        if place is not None:
+            place.follow(file.buffer)
         _skip_declaration(file)
         reader = open_reader(_lines(file), dialect)
         above = dialect.skipped

@@ -4,18 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.core.errors import TooLarge
-from app.datasets.rows import MAX_ROW_CHARACTERS, RawRow
+from app.datasets.rows import MAX_ROW_CHARACTERS, Place, RawRow
 
 TEXT_COLUMN = "text"
 _SAMPLE_LINES = 2000
 
 
-def read_text_rows(path: Path, encoding: str) -> Iterator[RawRow]:
+def read_text_rows(path: Path, encoding: str, place: Place | None = None) -> Iterator[RawRow]:
     """Yield the paragraphs; blank lines separate them. Raise TooLarge for one beyond MAX_ROW_CHARACTERS."""
     paragraphs = _has_paragraphs(path, encoding)
     waiting: list[str] = []
     length = row = 0
     with path.open(encoding=encoding) as file:
+        if place is not None:
+            place.follow(file.buffer)
         while line := file.readline(MAX_ROW_CHARACTERS + 1):
             length += len(line)
             if length > MAX_ROW_CHARACTERS:

@@ -1,7 +1,7 @@
 """What the readers yield: one record of the file, as it stands there."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import IO, Literal, NamedTuple, Protocol
 
 from app.contracts.dataset import Problem
 
@@ -12,11 +12,41 @@ MAX_COLUMNS = 2000
 """More columns than this is a table of measurements, not of texts."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """One record. Where `problems` is not empty the record could not be read and `values` is what could be saved."""
 
     row: int
     """From 1; the header does not count, blank lines neither."""
     values: Mapping[str, object]
-    problems: list[Problem] = field(default_factory=list)
+    problems: Sequence[Problem] = ()
+
+
+class Place:
+    """How far a reader is in its file."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._last = 0
+
+    def follow(self, file: IO[bytes]) -> None:
+        """Read the place from this file from now on."""
+        self._file = file
+
+    def read_bytes(self) -> int:
+        """Return the bytes taken from the file so far (a block ahead of the rows)."""
+        if self._file is not None and not self._file.closed:
+            self._last = self._file.tell()
+        return self._last
+
+
+Stage = Literal["unpacking", "reading", "splitting"]
+
+
+class Watch(Protocol):
+    """Is told how far an import is; what it raises breaks the import off."""
+
+    def __call__(self, stage: Stage, done_bytes: int, total_bytes: int) -> None: ...
+
+
+def unwatched(stage: Stage, done_bytes: int, total_bytes: int) -> None:
+    """Let the import go on."""

@@ -4,8 +4,10 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 
-from app.contracts.dataset import Example
+from app.contracts.dataset import PlainExample
+from app.datasets.equal_keys import count_distinct
 
 MINIMUM_DISTINCT_ROWS = 50
 """Below this many distinct rows nothing is held out: each row is worth more in training."""
@@ -21,16 +23,17 @@ ROWS_PER_CLASS = 5
 MANY_ROWS = 20_000
 """From here on only part of the prompts is looked at, which bounds the memory; below, all."""
 
+_64_BITS = (1 << 64) - 1
 _COUNT_BITS = 40
 """Of the number that stands for a prompt: its rows; the stratum lies above them."""
 
 
 class RowKeys:
-    """A few numbers per row, all that splitting keeps in memory (11 bytes a row, and one entry per distinct row)."""
+    """A few numbers per row, all that splitting keeps in memory (19 bytes a row)."""
 
     def __init__(self) -> None:
         self._prompts = array("Q")
-        self._distinct: set[int] = set()
+        self._rows = array("Q")
         self._own = bytearray()
         """Per row: 0 = the file says nothing, 1 = to train, 2 = held out."""
         self._kinds = bytearray()
@@ -39,21 +42,22 @@ class RowKeys:
         """Per row: the place of its answer in `_answers`; empty once there are too many answers for classes."""
         self._answers: dict[int, int] = {}
 
-    def add(self, example: Example, heldout: bool | None = None) -> None:
+    def add(self, example: PlainExample, heldout: bool | None = None) -> None:
         """Take the next row; `heldout` is what the file itself says about it."""
-        whole, answer = _whole(example), _answer(example)
+        whole = row_text(example)
         self._own.append(0 if heldout is None else 1 + heldout)
-        self._prompts.append(_hash(_prompt(example)))
-        self._distinct.add(_hash(whole))
-        judged = 0 if example.desirable is None else 1 + example.desirable
+        self._prompts.append(hash_text(prompt_text(example)))
+        self._rows.append(hash(whole) & _64_BITS)
+        judgement = example.get("desirable")
+        judged = 0 if judgement is None else 1 + judgement
         self._kinds.append(judged << 6 | min(63, len(whole).bit_length()))
         if len(self._answers) <= MOST_CLASSES:
-            self._classes.append(self._answers.setdefault(_hash(answer), len(self._answers)))
+            self._classes.append(self._answers.setdefault(hash_text(answer_text(example)), len(self._answers)))
 
-    @property
+    @cached_property
     def distinct_rows(self) -> int:
-        """Rows that differ from each other in their text."""
-        return len(self._distinct)
+        """Rows that differ from each other in their text; to be asked for after the last row."""
+        return count_distinct(self._rows)
 
     def choose_heldout(self) -> bytearray:
         """Return one flag per row: 1 = held out.
@@ -153,32 +157,39 @@ def share_out(wanted: int, sizes: list[int]) -> list[int]:
     return whole
 
 
-def _whole(example: Example) -> str:
-    if example.messages is None:
-        return (example.text or "").strip()
-    turns = [*example.messages, *(example.rejected or [])]
-    judged = "" if example.desirable is None else f"\x1d{example.desirable}"
-    return "\x1e".join(f"{message.role}\x1f{message.content.strip()}" for message in turns) + judged
+def row_text(example: PlainExample) -> str:
+    """Return what makes two rows the same row: roles and texts, without the white space around them."""
+    messages = example.get("messages")
+    if messages is None:
+        return example.get("text", "").strip()
+    text = "\x1e".join([f"{message['role']}\x1f{message['content'].strip()}" for message in messages])
+    if (rejected := example.get("rejected")) is not None:
+        text += "\x1e" + "\x1e".join([f"{message['role']}\x1f{message['content'].strip()}" for message in rejected])
+    judged = example.get("desirable")
+    return text if judged is None else f"{text}\x1d{judged}"
 
 
-def _prompt(example: Example) -> str:
-    """Everything before the first answer to a question, without regard to case and white space."""
-    if example.messages is None:
-        return " ".join((example.text or "").casefold().split())
+def prompt_text(example: PlainExample) -> str:
+    """Return everything before the first answer to a question, without regard to case and white space."""
+    messages = example.get("messages")
+    if messages is None:
+        return " ".join(example.get("text", "").casefold().split())
     parts: list[str] = []
     asked = False
-    for message in example.messages:
-        if message.role == "assistant" and asked:
+    for message in messages:
+        if message["role"] == "assistant" and asked:
             break
-        asked = asked or message.role == "user"
-        parts.append(" ".join(message.content.casefold().split()))
+        asked = asked or message["role"] == "user"
+        parts.append(" ".join(message["content"].casefold().split()))
     return "\x1e".join(parts)
 
 
-def _answer(example: Example) -> str:
-    """The last turn, which names the class in data for classification; for a text row the text."""
-    return example.messages[-1].content.strip() if example.messages else example.text or ""
+def answer_text(example: PlainExample) -> str:
+    """Return the last turn, which names the class in data for classification; for a text row the text."""
+    messages = example.get("messages")
+    return messages[-1]["content"].strip() if messages else example.get("text", "")
 
 
-def _hash(text: str) -> int:
+def hash_text(text: str) -> int:
+    """Return 64 bits that are the same in every process: the choice of held-out rows follows them."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,53 @@
+"""One cell of a record as text, or the reason why it cannot be one."""
+
+from collections.abc import Mapping as Values
+
+from app.contracts.dataset import Problem
+
+
+class Unusable(Exception):
+    """The record has this problem."""
+
+    def __init__(self, key: str, column: str | None, **params: object) -> None:
+        super().__init__(key)
+        self.key, self.column, self.params = key, column, params
+
+    def problem(self, row: int) -> Problem:
+        """Return it with its row."""
+        return Problem(row=row, column=self.column, key=self.key, params=self.params)
+
+
+def read_text(values: Values[str, object], column: str | None) -> str:
+    """Return a value as text: numbers as they are written, nothing for null and for a missing key. Raise Unusable."""
+    value = values.get(column) if column is not None else None
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return check_text(value, column)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise Unusable("wrong_type", column, kind=kind_of(value))
+
+
+def check_text(text: str, column: str | None) -> str:
+    """Unify line breaks; refuse half surrogate pairs (`\\ud800` in JSON), which no encoding can write. Raise Unusable."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise Unusable("bad_character", column) from error
+    return text
+
+
+def tidy(text: str) -> str:
+    """Drop white space around a cell, but keep the indentation of the first line of several (code)."""
+    stripped = text.strip()
+    return stripped if "\n" not in stripped else text.strip("\n").rstrip()
+
+
+def kind_of(value: object) -> str:
+    """Return what JSON calls a value that is no text."""
+    kinds = {bool: "boolean", list: "list", dict: "object", str: "text"}
+    return kinds.get(type(value), "number")
