@@ -29,6 +29,15 @@ def read_text(values: Values[str, object], column: str | None) -> str:
     raise Unusable("wrong_type", column, kind=kind_of(value))
 
 
+def read_tidy(values: Values[str, object], column: str | None) -> str:
+    """Return a value as text without the white space around it; the indentation of several lines (code) stays."""
+    value = values.get(column) if column is not None else None
+    plain = type(value) is str and value.isascii() and "\r" not in value
+    text = value if plain else read_text(values, column)
+    stripped = text.strip()
+    return stripped if "\n" not in stripped else text.strip("\n").rstrip()
+
+
 def check_text(text: str, column: str | None) -> str:
     """Unify line breaks; refuse half surrogate pairs (`\\ud800` in JSON), which no encoding can write. Raise Unusable."""
     if "\r" in text:
@@ -39,12 +48,6 @@ def check_text(text: str, column: str | None) -> str:
         except UnicodeEncodeError as error:
             raise Unusable("bad_character", column) from error
     return text
-
-
-def tidy(text: str) -> str:
-    """Drop white space around a cell, but keep the indentation of the first line of several (code)."""
-    stripped = text.strip()
-    return stripped if "\n" not in stripped else text.strip("\n").rstrip()
 
 
 def kind_of(value: object) -> str:

@@ -1,15 +1,16 @@
 """One record of the file as a training example, or the reasons why it cannot be one."""
 
 from collections.abc import Mapping as Values
+from collections.abc import Sequence
 
 from app.contracts.dataset import Mapping, PlainExample, PlainMessage, Problem
-from app.datasets.cells import Unusable, check_text, kind_of, read_text, tidy
+from app.datasets.cells import Unusable, check_text, kind_of, read_text, read_tidy
 from app.datasets.detecting import parse_turns, read_judgement
 from app.datasets.rows import RawRow
 from app.datasets.turns import read_turns
 
 
-def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[PlainExample], list[Problem]]:
+def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[PlainExample], Sequence[Problem]]:
     """Return the examples of a record (one, except for nested instances), and what is wrong with it in row and column."""
     if raw.problems:
         return [], raw.problems
@@ -62,7 +63,7 @@ def _example(raw: RawRow, mapping: Mapping) -> PlainExample:
 def _pair(values: Values[str, object], mapping: Mapping, answer_column: str | None) -> list[PlainMessage]:
     """The question, then the answer; system text and earlier turns before them."""
     question = _question(values, mapping)
-    answer = tidy(read_text(values, answer_column))
+    answer = read_tidy(values, answer_column)
     if not answer:
         raise Unusable("empty_answer", answer_column)
     messages = _system(values, mapping) if mapping.system else []
@@ -83,7 +84,7 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
         value = parse_turns(values.get(column or ""))
         if isinstance(value, dict | list):
             turns = read_turns(value if isinstance(value, list) else [value], column)
-        elif answer := tidy(read_text(values, column)):
+        elif answer := read_tidy(values, column):
             turns = [{"role": "assistant", "content": answer}]
         else:
             raise Unusable("empty_answer", column)
@@ -118,8 +119,8 @@ def _ending_in_answer(turns: list[PlainMessage], column: str | None) -> list[Pla
 
 def _question(values: Values[str, object], mapping: Mapping) -> str:
     """Return the instruction with its input below."""
-    question = tidy(read_text(values, mapping.instruction))
-    if mapping.input and (context := tidy(read_text(values, mapping.input))):
+    question = read_tidy(values, mapping.instruction)
+    if mapping.input and (context := read_tidy(values, mapping.input)):
         question = f"{question}\n\n{context}" if question else context
     if not question:
         raise Unusable("empty_prompt", mapping.instruction)
@@ -127,7 +128,7 @@ def _question(values: Values[str, object], mapping: Mapping) -> str:
 
 
 def _system(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:
-    text = tidy(read_text(values, mapping.system))
+    text = read_tidy(values, mapping.system)
     return [{"role": "system", "content": text}] if text else []
 
 

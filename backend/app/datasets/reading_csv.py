@@ -49,7 +49,7 @@ def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
     """
     with path.open(encoding=encoding, newline="") as file:
         if place is not None:
-            place.follow(file.buffer)
+            place.follow(file)
         _skip_declaration(file)
         reader = open_reader(_lines(file), dialect)
         above = dialect.skipped

@@ -8,7 +8,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, TextIO
+from typing import Literal, TextIO
 
 import orjson
 
@@ -64,56 +64,61 @@ def find_layout(path: Path, encoding: str, *, by_lines: bool = False) -> JsonLay
 def read_json_rows(path: Path, encoding: str, layout: JsonLayout, place: Place | None = None) -> Iterator[RawRow]:
     """Yield every record. Raise DatasetInvalid (`json`, `json_constant`, `json_deep`), TooLarge (`row`)."""
     if layout == "lines" and encoding in ("utf-8", "utf-8-sig"):
-        with path.open("rb", buffering=_BUFFER_BYTES) as file:
-            file.seek(len(BOM_UTF8) if encoding == "utf-8-sig" else 0)
-            if place is not None:
-                place.follow(file)
-            yield from _rows(_read_byte_lines(file))
-        return
-    with path.open(encoding=encoding, newline="\n") as text:
+        return _read_byte_lines(path, len(BOM_UTF8) if encoding == "utf-8-sig" else 0, place)
+    return _read_text(path, encoding, layout, place)
+
+
+def _read_text(path: Path, encoding: str, layout: JsonLayout, place: Place | None) -> Iterator[RawRow]:
+    with path.open(encoding=encoding, newline="\n") as file:
         if place is not None:
-            place.follow(text.buffer)
-        yield from _rows(_read_lines(text) if layout == "lines" else _read_values(text, array=layout == "array"))
+            place.follow(file)
+        values = _read_lines(file) if layout == "lines" else _read_values(file, array=layout == "array")
+        texts = False
+        for row, value in enumerate(values, 1):
+            texts = texts or (row == 1 and isinstance(value, str))
+            yield _raw_row(row, value, texts=texts)
 
 
-def _rows(values: Iterator[object]) -> Iterator[RawRow]:
-    texts = False
-    for row, value in enumerate(values, 1):
-        if isinstance(value, dict):
-            yield RawRow(row, value)
-            continue
-        texts = texts or (row == 1 and isinstance(value, str))
-        yield RawRow(row, {"text": value}) if texts and isinstance(value, str) else _raw_row(row, value)
-
-
-def _raw_row(row: int, value: object) -> RawRow:
+def _raw_row(row: int, value: object, *, texts: bool) -> RawRow:
+    """Return a value as a record; `texts`: the file is a list of texts."""
+    if isinstance(value, dict):
+        return RawRow(row, value)
+    if isinstance(value, str) and texts:
+        return RawRow(row, {"text": value})
     if isinstance(value, list) and value and isinstance(value[0], dict) and ("role" in value[0] or "from" in value[0]):
         return RawRow(row, {"messages": value})
     kind = "null" if value is None else {list: "list", str: "text", bool: "boolean"}.get(type(value), "number")
     return RawRow(row, {"value": value}, [Problem(row=row, column=None, key="not_an_object", params={"kind": kind})])
 
 
-def _read_byte_lines(file: BinaryIO) -> Iterator[object]:
+def _read_byte_lines(path: Path, start: int, place: Place | None) -> Iterator[RawRow]:
     """Read UTF-8 with orjson, several times as fast as Python's parser; what it refuses, Python's parser judges."""
     row = number = 0
-    while line := file.readline(MAX_ROW_CHARACTERS + 1):
-        number += 1
-        if len(line) > MAX_ROW_CHARACTERS:
-            raise TooLarge("row", row=row + 1, most=MAX_ROW_CHARACTERS)
-        if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
-            try:
-                value = orjson.loads(line)
-            except ValueError:
-                pass
-            else:
-                # A whole number beyond 64 bits becomes a float there, and loses digits.
-                if not (isinstance(value, dict) and any(type(cell) is float and abs(cell) >= 2**63 for cell in value.values())):
-                    row += 1
-                    yield value
-                    continue
-        if line.strip(_SPACE_BYTES):
-            row += 1
-            yield _decode_line(line.decode(), number)
+    texts = False
+    with path.open("rb", buffering=_BUFFER_BYTES) as file:
+        file.seek(start)
+        if place is not None:
+            place.follow(file)
+        while line := file.readline(MAX_ROW_CHARACTERS + 1):
+            number += 1
+            if len(line) > MAX_ROW_CHARACTERS:
+                raise TooLarge("row", row=row + 1, most=MAX_ROW_CHARACTERS)
+            if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+                try:
+                    value = orjson.loads(line)
+                except ValueError:
+                    pass
+                else:
+                    # A whole number beyond 64 bits becomes a float there, and loses digits: Python's parser reads it.
+                    if type(value) is dict and float not in map(type, value.values()):
+                        row += 1
+                        yield RawRow(row, value)
+                        continue
+            if line.strip(_SPACE_BYTES):
+                row += 1
+                value = _decode_line(line.decode(), number)
+                texts = texts or (row == 1 and isinstance(value, str))
+                yield _raw_row(row, value, texts=texts)
 
 
 def _read_lines(file: TextIO) -> Iterator[object]:

@@ -17,7 +17,7 @@ def read_text_rows(path: Path, encoding: str, place: Place | None = None) -> Ite
     length = row = 0
     with path.open(encoding=encoding) as file:
         if place is not None:
-            place.follow(file.buffer)
+            place.follow(file)
         while line := file.readline(MAX_ROW_CHARACTERS + 1):
             length += len(line)
             if length > MAX_ROW_CHARACTERS:

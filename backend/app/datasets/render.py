@@ -173,8 +173,8 @@ class Renderer:
         context = [Piece(piece.text, False) for piece in self._prompt_pieces(turns[:-1])]
         prompt = "".join(piece.text for piece in context)
         if whole.startswith(prompt):
-            return [*context, Piece(whole[len(prompt) :], True)], "last_turn"
-        return [*context, Piece(turns[-1].content + self._end_of_turn, True)], "constructed"
+            return [*context, Piece(whole[len(prompt) :], _is_trained(turns[-1]))], "last_turn"
+        return [*context, Piece(turns[-1].content + self._end_of_turn, _is_trained(turns[-1]))], "constructed"
 
     def _prompt_pieces(self, turns: list[Message]) -> list[Piece]:
         """Cut a conversation that waits for an answer; a single piece where the template rewrites earlier turns."""
@@ -198,7 +198,7 @@ class Renderer:
             closed = whole if last else self._template.render(turns[: index + 1], add_generation_prompt=False)
             if not (prompt.startswith(written) and closed.startswith(prompt)):
                 return None
-            pieces += [Piece(prompt[len(written) :], False), Piece(closed[len(prompt) :], True)]
+            pieces += [Piece(prompt[len(written) :], False), Piece(closed[len(prompt) :], _is_trained(turn))]
             written = closed
         if not whole.startswith(written):
             return None
@@ -290,8 +290,17 @@ class Renderer:
             turns = _fold_system(turns)
         if self._joins_turns:
             groups = [list(group) for _, group in groupby(turns, key=lambda turn: turn.role)]
-            turns = [group[0].model_copy(update={"content": _join(group)}) for group in groups]
+            turns = [group[0].model_copy(update={"content": _join(group), "weight": _weight(group)}) for group in groups]
         return turns
+
+
+def _is_trained(turn: Message) -> bool:
+    return turn.weight != 0
+
+
+def _weight(turns: list[Message]) -> Literal[0, 1] | None:
+    """Return the weight of joined turns: nothing is trained that was asked to be only read."""
+    return 0 if any(turn.weight == 0 for turn in turns) else turns[0].weight
 
 
 def _join(turns: list[Message]) -> str:

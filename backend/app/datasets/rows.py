@@ -1,7 +1,8 @@
 """What the readers yield: one record of the file, as it stands there."""
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import IO, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from app.contracts.dataset import Problem
 
@@ -25,17 +26,17 @@ class Place:
     """How far a reader is in its file."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
+        self._file: IO[Any] | None = None
         self._last = 0
 
-    def follow(self, file: IO[bytes]) -> None:
+    def follow(self, file: IO[Any]) -> None:
         """Read the place from this file from now on."""
         self._file = file
 
     def read_bytes(self) -> int:
         """Return the bytes taken from the file so far (a block ahead of the rows)."""
         if self._file is not None and not self._file.closed:
-            self._last = self._file.tell()
+            self._last = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
         return self._last
 
 

@@ -44,13 +44,13 @@ class RowKeys:
 
     def add(self, example: PlainExample, heldout: bool | None = None) -> None:
         """Take the next row; `heldout` is what the file itself says about it."""
-        whole = row_text(example)
+        key, length = identify(example)
         self._own.append(0 if heldout is None else 1 + heldout)
         self._prompts.append(hash_text(prompt_text(example)))
-        self._rows.append(hash(whole) & _64_BITS)
+        self._rows.append(key)
         judgement = example.get("desirable")
         judged = 0 if judgement is None else 1 + judgement
-        self._kinds.append(judged << 6 | min(63, len(whole).bit_length()))
+        self._kinds.append(judged << 6 | min(63, length.bit_length()))
         if len(self._answers) <= MOST_CLASSES:
             self._classes.append(self._answers.setdefault(hash_text(answer_text(example)), len(self._answers)))
 
@@ -157,16 +157,19 @@ def share_out(wanted: int, sizes: list[int]) -> list[int]:
     return whole
 
 
-def row_text(example: PlainExample) -> str:
-    """Return what makes two rows the same row: roles and texts, without the white space around them."""
+def identify(example: PlainExample) -> tuple[int, int]:
+    """Return 64 bits that stand for the row in this process, and its characters; white space around texts is left out.
+
+    Rows with the same roles, texts and judgement are the same row.
+    """
     messages = example.get("messages")
     if messages is None:
-        return example.get("text", "").strip()
-    text = "\x1e".join([f"{message['role']}\x1f{message['content'].strip()}" for message in messages])
-    if (rejected := example.get("rejected")) is not None:
-        text += "\x1e" + "\x1e".join([f"{message['role']}\x1f{message['content'].strip()}" for message in rejected])
-    judged = example.get("desirable")
-    return text if judged is None else f"{text}\x1d{judged}"
+        text = example.get("text", "").strip()
+        return hash(text) & _64_BITS, len(text)
+    messages = [*messages, *example.get("rejected", ())]
+    texts = [message["content"].strip() for message in messages]
+    roles = tuple([message["role"] for message in messages])
+    return hash((roles, tuple(texts), example.get("desirable"))) & _64_BITS, sum(map(len, texts))
 
 
 def prompt_text(example: PlainExample) -> str:
@@ -174,12 +177,13 @@ def prompt_text(example: PlainExample) -> str:
     messages = example.get("messages")
     if messages is None:
         return " ".join(example.get("text", "").casefold().split())
-    parts: list[str] = []
     asked = False
+    parts: list[str] = []
     for message in messages:
-        if message["role"] == "assistant" and asked:
+        role = message["role"]
+        if asked and role == "assistant":
             break
-        asked = asked or message["role"] == "user"
+        asked = asked or role == "user"
         parts.append(" ".join(message["content"].casefold().split()))
     return "\x1e".join(parts)
 

@@ -26,7 +26,7 @@ def read(row: dict[str, Any]) -> tuple[Mapping, Example]:
     mapping = detect_mapping(list(row), [RawRow(1, row)]).mapping
     examples, problems = make_examples(RawRow(1, row), mapping)
     assert len(examples) == 1, problems
-    return mapping, examples[0]
+    return mapping, Example.model_validate(examples[0])
 
 
 ASKED = [("user", "Q")]
