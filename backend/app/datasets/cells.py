@@ -32,8 +32,8 @@ def read_text(values: Values[str, object], column: str | None) -> str:
 def read_tidy(values: Values[str, object], column: str | None) -> str:
     """Return a value as text without the white space around it; the indentation of several lines (code) stays."""
     value = values.get(column) if column is not None else None
-    plain = type(value) is str and value.isascii() and "\r" not in value
-    text = value if plain else read_text(values, column)
+    plain = isinstance(value, str) and value.isascii() and "\r" not in value
+    text = str(value) if plain else read_text(values, column)
     stripped = text.strip()
     return stripped if "\n" not in stripped else text.strip("\n").rstrip()
 

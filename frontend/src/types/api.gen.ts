@@ -1867,6 +1867,8 @@ export interface components {
              * @enum {string}
              */
             role: "system" | "user" | "assistant" | "tool";
+            /** Weight */
+            weight?: (0 | 1) | null;
         };
         /**
          * MetricPoints

@@ -357,3 +357,14 @@ def test_a_missing_or_broken_tokenizer_is_refused_with_one_sentence(tmp_path: Pa
         Renderer.load(tmp_path)
     assert caught.value.key.startswith("model_unavailable.tokenizer_")
     assert "\n" not in caught.value.message
+
+
+def test_an_answer_with_weight_0_is_read_and_not_trained(named_model: tuple[str, Path]) -> None:
+    renderer = Renderer.load(named_model[1])
+    turns = conversation(MULTI)
+    turns[1] = turns[1].model_copy(update={"weight": 0})
+    whole = renderer.encode(Example(row=1, messages=conversation(MULTI)), 4096)
+    weighted = renderer.encode(Example(row=1, messages=turns), 4096)
+    assert weighted.ids == whole.ids
+    learned = "".join(trained_texts(renderer, weighted))
+    assert "Le code est 4471" in learned and "The reset code" not in learned
