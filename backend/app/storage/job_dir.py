@@ -43,11 +43,15 @@ def utc_now() -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a crash leaves the old or the new file, never a half one."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.rename(path)
+    except OSError:  # a full disk: what was written is in the way of others
+        aside.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 

@@ -79,6 +79,8 @@ class RunState(Frozen):
     """Seconds that the last evaluation took."""
     peak_bytes: int = 0
     peak_reserved_bytes: int | None = None
+    rows_hash: str = ""
+    """SHA-256 of the training rows and of the held-out rows, one after the other; empty in versions that did not note it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from app.contracts.events import CheckpointSaved, EvalLogged, Noted, PhaseStarte
 from app.contracts.hardware import DeviceKind
 from app.contracts.job import TrainingJob
 from app.contracts.report import Report
-from app.core.errors import CheckpointCorrupt, DatasetInvalid, Diverged, HubUnreachable
+from app.core.errors import CheckpointCorrupt, DatasetChanged, DatasetInvalid, Diverged, HubUnreachable
 from app.datasets.render import Renderer
 from app.planner.micro_batches import CPU_TOKENS, count_lanes
 from app.storage.checkpoint_dir import ADAPTER, Keeping, Reason, list_checkpoints, verify
@@ -29,7 +29,7 @@ from app.training.batching import Row, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
 from app.training.lanes import Lanes
-from app.training.loading import fetch_weights, find_device, load_model, use_physical_cores
+from app.training.loading import check_unchanged, fetch_weights, find_device, is_changed, load_model, use_physical_cores
 from app.training.lora import WEIGHTS_NAME, load_tensors
 from app.training.memory import peak_bytes, reserved_peak_bytes, settle
 from app.training.methods.choosing import prepare
@@ -77,6 +77,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     if fetched:
         _begin(job_dir, "downloading")
         _fetch(job, job_dir, stop)
+    check_unchanged(job.model)
     _begin(job_dir, "tokenising")
     renderer = Renderer.load(Path(job.model.path))
     if fetched:
@@ -95,6 +96,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     )
     if not train_set.rows:
         raise DatasetInvalid("nothing_trained")
+    rows_hash = train_set.counts.content + heldout.counts.content
     _begin(job_dir, "loading")
     model = load_model(job, device)
     kind: DeviceKind = "cpu" if device.type == "cpu" else "cuda"
@@ -127,7 +129,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     if state is None:
         note_rows(job_dir, train_set.counts, heldout.counts, opt.max_length)
         probe(compute, optimizer, train_set.rows, heldout.rows, job.plan.peak_bytes)
-        state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens, lanes=limits.lanes)
+        state = RunState(micro_batch_size=limits.rows, token_budget=limits.tokens, lanes=limits.lanes, rows_hash=rows_hash)
+    elif state.rows_hash and rows_hash and state.rows_hash != rows_hash:
+        raise DatasetChanged("rows", step=state.step)
     limits.rows, limits.lanes = min(limits.rows, state.micro_batch_size), state.lanes
     if state.step:
         compute.scale.value, compute.scale.steady = state.loss_scale, state.steady_steps

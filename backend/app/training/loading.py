@@ -15,7 +15,7 @@ from app.contracts.events import DownloadProgressed
 from app.contracts.job import ModelSource, TrainingJob
 from app.core.errors import ModelUnavailable, Unsupported
 from app.storage.job_dir import JobDir
-from app.storage.model_store import ModelStore, missing_files
+from app.storage.model_store import ModelStore, fingerprint, missing_files
 from app.training.assembly import prepare_frozen
 from app.training.attention import choose_attention
 from app.training.embedded import materialise
@@ -23,6 +23,8 @@ from app.training.lora import keep_layout
 from app.training.memory import release_mapped
 
 PROGRESS_SECONDS = 1.0
+UNKNOWN_COMMIT = "0" * 40
+"""The version of a folder that is compared with nothing."""
 
 
 def fetch_weights(source: ModelSource, job_dir: JobDir, check_stop: Callable[[], None]) -> None:
@@ -47,6 +49,22 @@ def fetch_weights(source: ModelSource, job_dir: JobDir, check_stop: Callable[[],
 
     data_dir = job_dir.path.parents[1]
     ModelStore(data_dir).download(source, report)
+
+
+def is_changed(source: ModelSource) -> bool:
+    """Return whether a person's own folder is gone or holds other files than those that the job was started with."""
+    if source.kind != "folder" or source.commit == UNKNOWN_COMMIT:
+        return False
+    try:
+        return fingerprint(Path(source.path)) != source.commit
+    except OSError:
+        return True
+
+
+def check_unchanged(source: ModelSource) -> None:
+    """Raise ModelUnavailable where an attempt would train other weights than the job was started with."""
+    if is_changed(source):
+        raise ModelUnavailable("changed", model_id=source.model_id)
 
 
 def find_device(device_id: str) -> torch.device:

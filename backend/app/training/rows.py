@@ -33,6 +33,8 @@ class Counts(Frozen):
 
     key: str = ""
     """SHA-256 of all that the rows depend on."""
+    content: str = ""
+    """SHA-256 of the rows as they lie in the job's folder; empty in files of versions that did not note it."""
     tokens: int = 0
     """All tokens of the rows."""
     trained_tokens: int = 0
@@ -73,7 +75,9 @@ def encode_rows(
     template may write today's date: a run that goes on tomorrow keeps yesterday's.) `check_stop` is called before each block
     of rows and may raise. Raises OSError (disk full).
     """
-    key = _key(file, renderer, max_length, f"{long_rows} judged" if judged else long_rows)
+    with file.open("rb") as rows:
+        content = hashlib.file_digest(rows, "sha256")
+    key = _key(content.copy(), renderer, max_length, f"{long_rows} judged" if judged else long_rows)
     found = _find(encoded, key)
     if found is not None:
         log.info("%s holds the rows of an earlier attempt", encoded.name)
@@ -84,7 +88,7 @@ def encode_rows(
             counts = _encode_judged(blocks, writer, renderer, max_length, long_rows)
         else:
             counts = _encode(blocks, writer, renderer, max_length, long_rows)
-        writer.finish(counts.model_copy(update={"key": key}).model_dump_json().encode())
+        writer.finish(counts.model_copy(update={"key": key, "content": content.hexdigest()}).model_dump_json().encode())
     found = _find(encoded, key)
     assert found is not None, "it was just written"
     return found
@@ -171,9 +175,7 @@ def _read_blocks(file: Path, check_stop: Callable[[], None]) -> Iterator[list[Ex
         yield block
 
 
-def _key(file: Path, renderer: Renderer, max_length: int, kind: str) -> str:
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256")
+def _key(digest: "hashlib._Hash", renderer: Renderer, max_length: int, kind: str) -> str:
     digest.update(f"{FORMAT} {fingerprint(renderer.folder)} {max_length} {kind}".encode())
     return digest.hexdigest()
 

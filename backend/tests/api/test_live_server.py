@@ -37,7 +37,7 @@ class LiveServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE], env=self.environment)
+        self.process = self.spawn()
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -47,9 +47,16 @@ class LiveServer:
                 assert time.monotonic() < deadline and self.process.poll() is None
                 time.sleep(0.05)
 
-    def end(self, kind: signal.Signals) -> int:
+    def spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", SERVE], env=self.environment)
+
+    def send(self, kind: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(kind)
+
+    def end(self, kind: signal.Signals) -> int:
+        assert self.process is not None
+        self.send(kind)
         return self.process.wait(timeout=120)
 
     def follow(self, job_id: str, after: int | None) -> Iterator[dict[str, Any]]:

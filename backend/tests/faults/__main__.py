@@ -1,6 +1,6 @@
 """`make faults FROM=.. N=..`: run schedules by number and add a line for each to ledger.jsonl; exit code 1 when one fails.
 
-A schedule that fails keeps its data folder, whose path is printed.
+A schedule that fails keeps a copy of its data folder, whose path is printed. Two of these may run side by side.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 LEDGER = Path(__file__).with_name("ledger.jsonl")
+SCHEDULES_TOGETHER = 15
+"""In one data folder: the check after each looks at all its jobs."""
 
 
 def main() -> int:
@@ -21,8 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further schedule after so long")
+    parser.add_argument("--ledger", type=Path, default=LEDGER)
     arguments = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     from tests.engine.tiny import write_llama
     from tests.faults.faulty_run import FaultyRun
     from tests.faults.schedule import draw
@@ -30,39 +33,53 @@ def main() -> int:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     workplace = Path(tempfile.mkdtemp(prefix="affinage-faults-"))
     model = write_llama(workplace / "tiny-llama")
-    failed = injected = 0
+    began = time.monotonic()
+    failed = injected = done = 0
     run: FaultyRun | None = None
+    cold, left = False, 0
     for seed in range(arguments.first, arguments.first + arguments.count):
-        if run is None:
-            run = FaultyRun(workplace / f"data-{seed}", model, lock_seconds=15.0)
+        if time.monotonic() - began > arguments.seconds:
+            break
+        schedule = draw(seed)
+        if run is None or left == 0 or schedule.cold != cold:
+            if run is not None:
+                run.close()
+            cold, left = schedule.cold, SCHEDULES_TOGETHER
+            run = FaultyRun(workplace / f"run-{seed}", model, cold=cold)
             run.run_undisturbed()
-        started, strokes = time.monotonic(), draw(seed)
+        left -= 1
+        started = time.monotonic()
         try:
-            wrong = run.run(seed)
+            wrong = run.run(schedule)
         except (AssertionError, OSError, ValueError) as problem:  # a schedule that cannot end is one that failed
-            wrong = [f"{type(problem).__name__}: {problem}"[:500]]
-        injected += len(strokes)
+            wrong = [f"{type(problem).__name__}: {problem}"[:800]]
+        done += 1
+        injected += len(schedule.names)
         line = {
             "seed": seed,
             "commit": commit,
-            "faults": [f"{stroke.fault}@{stroke.at_event}" for stroke in strokes],
+            "starts": "cold" if cold else "warm",
+            "faults": schedule.names,
             "survived": not wrong,
             "seconds": round(time.monotonic() - started, 1),
             **({"wrong": wrong} if wrong else {}),
         }
-        with LEDGER.open("a") as ledger:
+        with arguments.ledger.open("a") as ledger:
             ledger.write(json.dumps(line) + "\n")
-        print(seed, "survived" if not wrong else f"FAILED {wrong}", *line["faults"], flush=True)
+        print(seed, "survived" if not wrong else f"FAILED {wrong}", *schedule.names, line["seconds"], flush=True)
         if wrong:
             failed += 1
-            print(f"  data folder: {run.server.data_dir}", flush=True)
+            kept = shutil.copytree(
+                run.server.data_dir, Path(tempfile.gettempdir()) / f"affinage-lost-{seed}-{os.getpid()}",
+                ignore=shutil.ignore_patterns("run", "ballast"),
+            )  # fmt: skip
+            print(f"  data folder: {kept}", flush=True)
             run.close()
             run = None
     if run is not None:
         run.close()
-    print(f"{injected} faults in {arguments.count} schedules: {arguments.count - failed} survived, {failed} lost")
-    if not failed:
-        shutil.rmtree(workplace)
+    shutil.rmtree(workplace)
+    print(f"{injected} faults in {done} schedules: {done - failed} survived, {failed} lost")
     return 1 if failed else 0
 
 

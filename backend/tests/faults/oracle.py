@@ -60,13 +60,27 @@ def check_events(job_dir: JobDir, stored: list[dict[str, object]], status: JobSt
     return wrong
 
 
-def read_losses(job_dir: JobDir) -> dict[tuple[str, int], set[float]]:
-    """Return every loss that was logged, by kind and step: more than one where two attempts disagree."""
-    found: dict[tuple[str, int], set[float]] = {}
+Losses = dict[tuple[str, int], set[float]]
+"""Every loss that was logged, by kind of event and step: more than one where two attempts disagree."""
+
+
+def read_losses(job_dir: JobDir) -> Losses:
+    """Return the losses of one job."""
+    found: Losses = {}
     for event in job_dir.read_events():
         if isinstance(event, StepLogged | EvalLogged):
             found.setdefault((event.kind, event.step), set()).add(event.loss)
     return found
+
+
+def compare_losses(expected: Losses, jobs: list[JobDir]) -> list[str]:
+    """Return where jobs, each of which went on from the one before, learned otherwise than an undisturbed one; bit for bit."""
+    merged: Losses = {}
+    for job_dir in jobs:
+        for place, values in read_losses(job_dir).items():
+            merged.setdefault(place, set()).update(values)
+    differing = sorted(place for place in {*merged, *expected} if merged.get(place) != expected.get(place))
+    return [f"losses differ from those of the undisturbed run at {differing[:5]}"] if differing else []
 
 
 def _check_database(path: Path) -> list[str]:
@@ -85,7 +99,7 @@ def _check_leftovers(data_dir: Path) -> list[str]:
 
 def _check_processes(data_dir: Path) -> list[str]:
     """A trainer of this folder that still runs although no job is active."""
-    found = []
+    found = [f"{path.name} is still trained" for path in (data_dir / "jobs").iterdir() if JobDir(path).is_trained()]
     for process in psutil.process_iter(["cmdline", "status"]):
         line = " ".join(process.info["cmdline"] or [])
         if "app.training" in line and str(data_dir) in line and process.info["status"] != psutil.STATUS_ZOMBIE:

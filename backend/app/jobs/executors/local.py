@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -56,6 +57,12 @@ def is_alive(identity: ProcessIdentity) -> bool:
         return False
 
 
+def find_trainer(job_dir: JobDir) -> ProcessIdentity | None:
+    """Return the living trainer of a folder as it was recorded; None where there is none, or where it trains another folder."""
+    recorded = job_dir.find_process()
+    return recorded if recorded is not None and is_alive(recorded) and job_dir.is_trained() else None
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[int]:
     """Give a descriptor that holds a lock on a file; raise BlockingIOError while another process holds it."""
@@ -75,12 +82,27 @@ def locked(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+class Child(Protocol):
+    """What is asked of a process that this server has started."""
+
+    @property
+    def pid(self) -> int:
+        """Its number; it leads a process group of the same number."""
+
+    def poll(self) -> int | None:
+        """Return its exit code (negative for a signal), None while it runs."""
+
+
 class LocalExecutor:
-    """Starts `python -m app.training <job folder>`."""
+    """Starts `python -m app.training <job folder>`.
+
+    A trainer holds trainer.lock of its folder as long as it lives: that, and not process.json alone, says that a folder is
+    being trained. In a copy of a data folder, process.json names the trainer of the original.
+    """
 
     def __init__(self, command: TrainerCommand = trainer_command) -> None:
         self._command = command
-        self._children: dict[Path, subprocess.Popen[bytes]] = {}
+        self._children: dict[Path, Child] = {}
 
     def submit(self, job_dir: JobDir, micro_batch_size: int | None) -> None:
         """Start the trainer in its own session, its output in trainer.log; raise OSError, also when one lives already.
@@ -89,22 +111,25 @@ class LocalExecutor:
         """
         with locked(job_dir.lock_file) as lock, job_dir.log_file.open("ab") as output:
             job_dir.process_file.unlink(missing_ok=True)
-            child = subprocess.Popen(
-                self._command(job_dir.path, micro_batch_size),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(lock,),
-                env=trainer_environment(),
-            )
+            child = self.spawn(self._command(job_dir.path, micro_batch_size), lock, output.fileno())
         self._children[job_dir.path] = child
         write_atomically(job_dir.process_file, identify(child.pid).model_dump_json())
 
+    def spawn(self, command: list[str], lock: int, output: int) -> Child:
+        """Start a process in its own session that holds the lock and writes to the descriptor `output`; raise OSError."""
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+            env=trainer_environment(),
+        )
+
     def reattach(self, job_dir: JobDir) -> bool:
         """Find the trainer by its recorded identity, or by its command line if the server died before recording it."""
-        recorded = job_dir.find_process()
-        if recorded is not None and is_alive(recorded):
+        if find_trainer(job_dir) is not None:
             return True
         expected = self._command(job_dir.path, None)
         for process in psutil.process_iter(["cmdline"]):
@@ -121,20 +146,19 @@ class LocalExecutor:
         """Say whether the trainer lives; its exit code is known only to the server that started it."""
         child = self._children.get(job_dir.path)
         if child is not None:
-            if child.poll() is None:
-                return Running()
-            return Gone(exit_code=child.returncode, same_boot=True, started=True)
-        recorded = job_dir.find_process()
-        if (recorded is not None and is_alive(recorded)) or job_dir.is_trained():
+            exit_code = child.poll()
+            return Running() if exit_code is None else Gone(exit_code=exit_code, same_boot=True, started=True)
+        if job_dir.is_trained():
             return Running()
+        recorded = job_dir.find_process()
         if recorded is None:
             return Gone(exit_code=None, same_boot=True, started=False)
         return Gone(exit_code=None, same_boot=recorded.boot_id == boot_id(), started=True)
 
     def stop(self, job_dir: JobDir, *, hard: bool) -> None:
         """Send the signal to the whole group: a trainer may have helpers of its own."""
-        recorded = job_dir.find_process()
-        if recorded is None or not is_alive(recorded):
+        recorded = find_trainer(job_dir)
+        if recorded is None:
             return
         try:
             os.killpg(recorded.pid, signal.SIGKILL if hard else signal.SIGTERM)
@@ -143,8 +167,8 @@ class LocalExecutor:
 
     def dump_stacks(self, job_dir: JobDir) -> None:
         """Send SIGUSR1 to the trainer alone: one that does not listen yet would be ended by it, as a stalled one is anyway."""
-        recorded = job_dir.find_process()
-        if recorded is not None and is_alive(recorded):
+        recorded = find_trainer(job_dir)
+        if recorded is not None:
             with suppress(ProcessLookupError):
                 os.kill(recorded.pid, signal.SIGUSR1)
 

@@ -1,12 +1,14 @@
 """The queue and the leases: one claim statement on both databases, and several servers over one PostgreSQL."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text, update
@@ -14,10 +16,12 @@ from sqlalchemy.exc import IntegrityError
 
 from app.contracts.events import PriorityChanged, StatusChanged
 from app.contracts.status import JobStatus
+from app.jobs.executors.interface import Gone
 from app.jobs.executors.local import LocalExecutor, boot_id
 from app.jobs.ingest import ingest
 from app.storage.db import Database
 from app.storage.folder_identity import read_folder_id
+from app.storage.job_dir import JobDir
 from app.storage.leases import LEASE_SECONDS, Claimant, Leases
 from app.storage.repositories import Jobs
 from app.storage.tables import JobRow
@@ -237,3 +241,18 @@ def test_what_only_the_database_knows_is_written_back_after_a_loss_of_power(benc
     assert job_dir.events_file.read_bytes().startswith(before)
     assert bench.events("a")[: len(known)] == known
     bench.wait(lambda: [event.seq for event in bench.events("a")] == list(range(1, bench.row("a").last_seq + 1)))
+
+
+def test_a_copy_of_a_data_folder_does_not_take_the_trainer_of_the_original_for_its_own(bench: Bench, tmp_path: Path) -> None:
+    job_dir = bench.queue("a", [RUNNING, {"until_cancel": True}])
+    executor = LocalExecutor(scripted_command)
+    executor.submit(job_dir, None)
+    bench.wait((job_dir.path / "attempt-1").exists)
+    copy = JobDir(Path(shutil.copytree(job_dir.path, tmp_path / "copy" / "a")))
+    other = LocalExecutor(scripted_command)
+    assert isinstance(other.poll(copy), Gone) and not other.reattach(copy)
+    other.stop(copy, hard=True)
+    other.dump_stacks(copy)
+    assert type(executor.poll(job_dir)).__name__ == "Running"
+    job_dir.cancel_file.touch()
+    bench.wait(lambda: isinstance(executor.poll(job_dir), Gone))
