@@ -254,6 +254,8 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     result_step = state.step
     if job.keep_best:
         state, result_step = return_to_best(job_dir, model, state)
+    if is_changed(job.model):  # trained were the weights that it began with; the tokenizer beside the adapter may be another
+        job_dir.append(Noted(level="warning", key="model_changed", params={"model_id": job.model.model_id}))
     save_result(job_dir, job, model)
     report = make_report(
         state,
