@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 
 from app.api import page
 from app.api.errors import install_error_handlers
-from app.api.responses import correct_error_types, problems
+from app.api.responses import correct_streams, problems
 from app.api.routes import access, chat, datasets, exports, jobs, models, plans, reports, system
 from app.api.security import Gate
 from app.core.errors import Conflict
@@ -80,7 +80,7 @@ class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """Return the document, made once."""
         if self.openapi_schema is None:
-            self.openapi_schema = correct_error_types(super().openapi())
+            self.openapi_schema = correct_streams(super().openapi())
         return self.openapi_schema
 
 

@@ -4,7 +4,10 @@ from typing import Any
 
 from app.api.schemas.errors import ErrorBody
 
+STREAM = "text/event-stream"
+
 _MEANING = {
+    200: "Events, one JSON document in each `data:`",
     400: "The request cannot be read",
     401: "A token or a signed-in browser is needed",
     403: "Not from here",
@@ -24,14 +27,31 @@ def problems(*status_codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: {"model": ErrorBody, "description": _MEANING[code]} for code in status_codes}
 
 
-def correct_error_types(document: dict[str, Any]) -> dict[str, Any]:
-    """Say that errors are JSON everywhere: FastAPI gives those of an event stream the stream's own media type."""
+def correct_streams(document: dict[str, Any]) -> dict[str, Any]:
+    """Describe event streams as OpenAPI 3.2 does (4.14.4): what is under `model` of a 200 is the JSON in each `data:`.
+
+    And errors are JSON everywhere: FastAPI gives those of an event stream the stream's own media type.
+    """
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                if int(status) >= 400 and "text/event-stream" in answer.get("content", {}):
-                    answer["content"] = {"application/json": answer["content"].pop("text/event-stream")}
+                stream = answer.get("content", {}).get(STREAM)
+                if stream is None:
+                    continue
+                if int(status) >= 400:
+                    answer["content"] = {"application/json": stream}
+                elif "schema" in stream:
+                    content = {name: value for name, value in stream.pop("schema").items() if name != "type"}
+                    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+                    fields = {"data": data, "event": {"type": "string"}, "id": {"type": "string"}}
+                    fields["retry"] = {"type": "integer", "minimum": 0}
+                    stream["itemSchema"] = {"type": "object", "properties": fields, "required": ["data"]}
     return document
+
+
+def streamed(model: Any) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` argument that documents the JSON of an event stream."""
+    return {200: {"model": model, "description": _MEANING[200]}}
 
 
 NOT_FOUND = problems(404)

@@ -23,9 +23,13 @@ from app.contracts.events import (
 from app.contracts.status import JobStatus
 from app.jobs.lifecycle import IllegalMove, switch_status
 from app.storage.job_dir import JobDir
-from app.storage.tables import JobEventRow, JobRow
+from app.storage.repositories import Events
+from app.storage.tables import JobRow
 
 log = logging.getLogger(__name__)
+
+INSERTED_AT_ONCE = 500
+"""Events in one statement: a long run whose folder is listed again must not be held in memory."""
 
 
 def ingest(session: Session, row: JobRow, job_dir: JobDir) -> int:
@@ -35,6 +39,8 @@ def ingest(session: Session, row: JobRow, job_dir: JobDir) -> int:
     no event, or a status that cannot follow, is logged and passed over, so that one bad line cannot stop a job.
     """
     taken = 0
+    events = Events(session)
+    waiting: list[dict[str, str | int]] = []
     for line, end in _complete_lines(job_dir.events_file, row.events_offset):
         if JobStatus(row.status).terminal:
             break
@@ -52,10 +58,14 @@ def ingest(session: Session, row: JobRow, job_dir: JobDir) -> int:
             log.warning("Job %s: event %d is passed over: %s", row.job_id, event.seq, problem)
             params = {"status": problem.old.value, "new_status": problem.new.value}
             event = Noted(seq=event.seq, at=event.at, level="info", key="move_passed_over", params=params)  # no gap in seq
-        session.add(JobEventRow(job_id=row.job_id, seq=event.seq, kind=event.kind, body=event.model_dump_json()))
+        waiting.append({"job_id": row.job_id, "seq": event.seq, "kind": event.kind, "body": event.model_dump_json()})
         row.last_seq = event.seq
         taken += 1
+        if len(waiting) >= INSERTED_AT_ONCE:
+            events.add(waiting)
+            waiting.clear()
     session.flush()
+    events.add(waiting)
     return taken
 
 

@@ -282,6 +282,9 @@ class Supervisor:
 
     def _launch_next(self) -> bool:
         """Claim and start the next queued job whose device is free; return whether there was one."""
+        with self._database.reading() as session:
+            if not Leases(session, self.claimant).anything_waits():
+                return False
         try:
             return self._claim_and_start()
         except IntegrityError:  # another server of this machine took the same device in the same instant

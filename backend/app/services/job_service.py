@@ -177,7 +177,7 @@ def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> t
 
 def can_chat(studio: Studio, row: JobRow) -> bool:
     """Whether the job left an adapter to talk to."""
-    return row.status == JobStatus.SUCCEEDED and (studio.job_dir(row.job_id).adapter / "adapter_config.json").is_file()
+    return row.status == JobStatus.SUCCEEDED and studio.job_dir(row.job_id).adapter_config.is_file()
 
 
 def metrics(session: Session, job_id: str, name: str, points: int) -> tuple[list[int], list[float]]:
@@ -188,15 +188,13 @@ def metrics(session: Session, job_id: str, name: str, points: int) -> tuple[list
     get_job(session, job_id)
     history: dict[int, float] = {}
     kind = "eval_logged" if name == "heldout_loss" else "step_logged"
-    for row in Events(session).of_kind(job_id, kind):
-        event = job_event.validate_json(row.body)
+    for body in Events(session).bodies(job_id, kind, points):
+        event = job_event.validate_json(body)
         if isinstance(event, EvalLogged):
             history[event.step] = event.loss
         elif isinstance(event, StepLogged):
             history[event.step] = float(getattr(event, name))
     steps = sorted(history)
-    if len(steps) > points:
-        steps = [steps[round(index * (len(steps) - 1) / (points - 1))] for index in range(points)]
     return steps, [history[step] for step in steps]
 
 

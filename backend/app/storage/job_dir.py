@@ -80,28 +80,40 @@ class RequestKey(Frozen):
     request_hash: str
 
 
+class Inside:
+    """A path below a job's folder, put together when it is asked for: a list of jobs needs one of all these for each."""
+
+    def __init__(self, *parts: str) -> None:
+        self._parts = parts
+
+    def __get__(self, folder: "JobDir", _owner: type) -> Path:
+        return folder.path.joinpath(*self._parts)
+
+
 class JobDir:
     """Paths and files of one job."""
 
+    job_file = Inside("job.json")
+    events_file = Inside("events.jsonl")
+    process_file = Inside("process.json")
+    request_file = Inside("request.json")
+    lock_file = Inside("trainer.lock")
+    log_file = Inside("trainer.log")
+    report_file = Inside("report.json")
+    comparison_file = Inside("comparison.json")
+    cancel_file = Inside("control", "cancel")
+    pause_file = Inside("control", "pause")
+    heartbeat_file = Inside("control", "heartbeat")
+    train_file = Inside("data", "train.jsonl")
+    heldout_file = Inside("data", "heldout.jsonl")
+    encoded = Inside("encoded")
+    checkpoints = Inside("checkpoints")
+    adapter = Inside("adapter")
+    adapter_config = Inside("adapter", "adapter_config.json")
+    start_adapter = Inside("start")
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.job_file = path / "job.json"
-        self.events_file = path / "events.jsonl"
-        self.process_file = path / "process.json"
-        self.request_file = path / "request.json"
-        self.lock_file = path / "trainer.lock"
-        self.log_file = path / "trainer.log"
-        self.report_file = path / "report.json"
-        self.comparison_file = path / "comparison.json"
-        self.cancel_file = path / "control" / "cancel"
-        self.pause_file = path / "control" / "pause"
-        self.heartbeat_file = path / "control" / "heartbeat"
-        self.train_file = path / "data" / "train.jsonl"
-        self.heldout_file = path / "data" / "heldout.jsonl"
-        self.encoded = path / "encoded"
-        self.checkpoints = path / "checkpoints"
-        self.adapter = path / "adapter"
-        self.start_adapter = path / "start"
 
     def create(self, job: TrainingJob) -> None:
         """Make the folder with job.json inside, durable before it returns."""

@@ -7,6 +7,7 @@ of the same data folder takes the job over. A trainer is never started twice: se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Float, Update, literal, or_, select, update
@@ -51,6 +52,7 @@ class Claimant:
         return f"{self.machine}/{device_id}"
 
 
+@cache
 def claim_statement(claimant: Claimant) -> Update:
     """Return the statement that gives the next queued job its device and its keeper, and returns its `job_id`.
 
@@ -84,6 +86,11 @@ class Leases:
     def __init__(self, session: Session, claimant: Claimant) -> None:
         self.session = session
         self.claimant = claimant
+
+    def anything_waits(self) -> bool:
+        """Whether a job of this folder is queued. Needs no writing transaction."""
+        waiting = select(JobRow.number).where(JobRow.status == JobStatus.QUEUED, JobRow.folder_id == self.claimant.folder_id)
+        return self.session.scalar(waiting.limit(1)) is not None
 
     def claim(self) -> str | None:
         """Take the next queued job whose device of this machine is free; return its id, None where there is none."""

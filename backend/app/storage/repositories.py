@@ -3,8 +3,8 @@
 import socket
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import BigInteger, Select, cast, delete, func, insert, select, update
+from sqlalchemy.orm import Session, aliased, defer
 
 from app.contracts.dataset import DatasetInfo
 from app.contracts.job import TrainingJob
@@ -50,14 +50,19 @@ class Jobs:
         """Return a job, or None."""
         return self.session.scalar(select(JobRow).where(JobRow.job_id == job_id))
 
+    def find_status(self, job_id: str) -> JobStatus | None:
+        """Return the status of a job alone, or None."""
+        found = self.session.scalar(select(JobRow.status).where(JobRow.job_id == job_id))
+        return None if found is None else JobStatus(found)
+
     def lock(self, job_id: str) -> JobRow | None:
         """Return a job that no other writer changes until this transaction ends (SQLite: the whole file is locked)."""
         statement = select(JobRow).where(JobRow.job_id == job_id).with_for_update()
         return self.session.scalar(statement, execution_options={"populate_existing": True})
 
     def page(self, limit: int, after: str | None, status: JobStatus | None) -> Sequence[JobRow]:
-        """Return jobs, newest first, from the one after `after` on."""
-        statement = select(JobRow).order_by(JobRow.number.desc()).limit(limit)
+        """Return jobs without their `spec`, newest first, from the one after `after` on."""
+        statement = select(JobRow).options(defer(JobRow.spec)).order_by(JobRow.number.desc()).limit(limit)
         if status is not None:
             statement = statement.where(JobRow.status == status)
         if after is not None:
@@ -122,6 +127,11 @@ class Events:
     def __init__(self, session: Session) -> None:
         self.session = session
 
+    def add(self, rows: Sequence[dict[str, str | int]]) -> None:
+        """Insert events, each a mapping of the table's columns; thousands at once cost no more memory than their text."""
+        if rows:
+            self.session.execute(insert(JobEventRow), rows)
+
     def after(self, job_id: str, seq: int, limit: int = 500) -> Sequence[JobEventRow]:
         """Return the events that follow `seq`, in order."""
         statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq).order_by(JobEventRow.seq)
@@ -131,6 +141,29 @@ class Events:
         """Return every event of one kind, in order."""
         statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.kind == kind).order_by(JobEventRow.seq)
         return self.session.scalars(statement).all()
+
+    def bodies(self, job_id: str, kind: str, limit: int) -> Sequence[str]:
+        """Return the bodies of the events of one kind in order: all of them, or `limit` that lie evenly among the event numbers,
+        the first and the last with them. The table is not read through: each is looked up in the index."""
+        own = (JobEventRow.job_id == job_id, JobEventRow.kind == kind)
+        some = select(JobEventRow.seq).where(*own).limit(limit + 1).subquery()
+        if (self.session.scalar(select(func.count()).select_from(some)) or 0) <= limit:
+            return self.session.scalars(select(JobEventRow.body).where(*own).order_by(JobEventRow.seq)).all()
+        ends = self.session.execute(select(func.min(JobEventRow.seq), func.max(JobEventRow.seq)).where(*own)).one()
+        statement = select(JobEventRow.body).where(
+            JobEventRow.job_id == job_id, JobEventRow.seq.in_(nearest(job_id, kind, *ends, limit))
+        )
+        return self.session.scalars(statement.order_by(JobEventRow.seq)).all()
+
+
+def nearest(job_id: str, kind: str, first: int, last: int, count: int) -> Select[tuple[int]]:
+    """Return the query for `count` event numbers of one kind, evenly from `first` to `last`: the next one from each place on."""
+    places = select(cast(0, BigInteger).label("place")).cte("places", recursive=True)
+    places = places.union_all(select(places.c.place + 1).where(places.c.place < count - 1))
+    event = aliased(JobEventRow)
+    found = select(func.min(event.seq)).where(event.job_id == job_id, event.kind == kind)
+    found = found.where(event.seq >= first + places.c.place * (last - first) // (count - 1))
+    return select(found.correlate(places).scalar_subquery()).select_from(places)
 
 
 class Datasets:

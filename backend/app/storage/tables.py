@@ -104,6 +104,7 @@ class JobEventRow(Table):
     """One line of events.jsonl."""
 
     __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_kind", "job_id", "kind", "seq"),)
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)

@@ -1,6 +1,7 @@
 """Followers get what was, what comes, and an end."""
 
 import asyncio
+import json
 import threading
 import time
 
@@ -26,7 +27,12 @@ def add(bench: Bench, status: JobStatus) -> None:
 
 
 async def collect(bench: Bench, after: int = 0) -> list[int]:
-    return [row.seq async for row in bench.broker.follow(bench.database, "a", after)]
+    text = b"".join([piece async for piece in bench.broker.follow(bench.database, "a", after)]).decode()
+    bodies = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+    assert [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")] == [
+        body["seq"] for body in bodies
+    ]
+    return [body["seq"] for body in bodies]
 
 
 def test_a_follower_sees_past_and_coming_events_until_the_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
