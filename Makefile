@@ -8,7 +8,7 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check faults gen bench bench-training
+.PHONY: help setup page demo start test check faults load gen bench bench-training
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 
 faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules)
 	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20)
+
+load: setup  ## 10,000 jobs, a run of 1,000,000 steps, 250 clients beside a training (docs/benchmarks/load.md)
+	@$(RUN) bench/load/measure.py
 
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 	@$(NPM) run gen --silent

@@ -28,6 +28,9 @@ from app.storage.server_lock import AlreadyServed, ServerLock
 STREAMS_END_SECONDS = 5
 """Open event streams and chats may take this long to end when the server stops."""
 
+KEEP_ALIVE_SECONDS = 30
+"""A page asks again every 4 to 20 s; uvicorn's own 5 s would make it connect anew each time, or meet a closing connection."""
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the application. The data folder is opened when it starts and let go when it stops."""
@@ -135,6 +138,7 @@ def serve(settings: Settings, announce: Callable[[str | None], None] | None = No
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
     with listener:

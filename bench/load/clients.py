@@ -90,6 +90,8 @@ async def poll(asked: argparse.Namespace, number: int, seen: Seen, until: float)
                 seen.refused.append(head.split(b"\r\n")[0].decode())
             turn += 1
             await asyncio.sleep(max(0.0, asked.every - (time.monotonic() - began)))
+    except (asyncio.IncompleteReadError, OSError) as problem:
+        seen.refused.append(type(problem).__name__)
     finally:
         writer.close()
 

@@ -92,7 +92,16 @@ def let_clients_work(server: Server, job_id: str, seconds: float, followers: int
 def train_under_load(server: Server, data_dir: Path, dataset_id: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Train with and without clients in turns and return the figures."""
     job_id = start_training(server, dataset_id)
-    folder = JobDir(data_dir / "jobs" / job_id)
+    try:
+        return compare(server, job_id, JobDir(data_dir / "jobs" / job_id), asked)
+    finally:
+        server.client.post(f"/api/jobs/{job_id}/cancel")
+        while server.client.get(f"/api/jobs/{job_id}").json()["status"] == "cancelling":
+            time.sleep(0.2)
+
+
+def compare(server: Server, job_id: str, folder: JobDir, asked: argparse.Namespace) -> dict[str, Any]:
+    """Let the clients work in turns with nobody and return the figures."""
     quiet: list[float] = []
     loaded: list[float] = []
     runs: list[dict[str, Any]] = []
@@ -110,7 +119,6 @@ def train_under_load(server: Server, data_dir: Path, dataset_id: str, asked: arg
         steps, seq = step_seconds(folder, seq)
         loaded += steps
         runs[-1]["events_written"] = seq
-    server.client.post(f"/api/jobs/{job_id}/cancel")
     latencies = sorted(value for run in runs for value in run["latencies_ms"])
     seconds = sum(run["seconds"] for run in runs)
     server_cores, client_cores = cpu_loaded / seconds, sum(run["cpu_seconds"] for run in runs) / seconds

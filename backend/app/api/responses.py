@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from starlette.responses import StreamingResponse
+
 from app.api.schemas.errors import ErrorBody
 
 STREAM = "text/event-stream"
@@ -20,6 +22,12 @@ _MEANING = {
     503: "The model hub cannot be reached",
     507: "Disk or memory is full",
 }
+
+
+class EventStream(StreamingResponse):
+    """Pieces of an event stream that are bytes already, sent as they are."""
+
+    media_type = STREAM
 
 
 def problems(*status_codes: int) -> dict[int | str, dict[str, Any]]:

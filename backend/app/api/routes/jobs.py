@@ -4,11 +4,9 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
-from app.api.responses import NOT_FOUND, problems, streamed
+from app.api.responses import NOT_FOUND, EventStream, problems, streamed
 from app.api.schemas.jobs import CheckpointList, CheckpointRead, JobDetail, JobList, JobRead, LogRead, MetricPoints
 from app.api.wording import job_detail, job_read
 from app.contracts.events import JobEvent
@@ -54,14 +52,14 @@ def stream_position(
     return int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
 
 
-@router.get("/{job_id}/events", response_class=EventSourceResponse, responses=streamed(JobEvent) | NOT_FOUND)
+@router.get("/{job_id}/events", response_class=EventStream, responses=streamed(JobEvent) | NOT_FOUND)
 async def stream_job_events(
     job_id: str, studio: StudioDep, position: Annotated[int, Depends(stream_position, scope="function")]
-) -> StreamingResponse:
+) -> EventStream:
     """Send what was missed, then follow the job until it ends. `id:` is the event's seq."""
     # The broker's bytes go out as they are: FastAPI's own event streams make each event anew for each of its readers.
     pieces = studio.broker.follow(studio.database, job_id, position)
-    return EventSourceResponse(pieces, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    return EventStream(pieces, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
 
 @router.get("/{job_id}/metrics", responses=NOT_FOUND)

@@ -1,17 +1,21 @@
 """Followers get what was, what comes, and an end."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
+from collections.abc import Sequence
 
 import pytest
 
-from app.contracts.events import StatusChanged
+from app.contracts.events import PhaseStarted, StatusChanged
 from app.contracts.status import JobStatus
 from app.jobs import broker
 from app.jobs.ingest import ingest
+from app.storage.db import Database
 from app.storage.repositories import Jobs
+from app.storage.tables import JobEventRow
 from tests.unit.jobs.conftest import Bench
 
 pytestmark = pytest.mark.both_databases
@@ -26,8 +30,11 @@ def add(bench: Bench, status: JobStatus) -> None:
     bench.broker.wake("a")
 
 
-async def collect(bench: Bench, after: int = 0) -> list[int]:
-    text = b"".join([piece async for piece in bench.broker.follow(bench.database, "a", after)]).decode()
+async def collect(bench: Bench, after: int = 0, pieces: list[bytes] | None = None) -> list[int]:
+    pieces = [] if pieces is None else pieces
+    async for piece in bench.broker.follow(bench.database, "a", after):
+        pieces.append(piece)
+    text = b"".join(pieces).decode()
     bodies = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
     assert [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")] == [
         body["seq"] for body in bodies
@@ -74,3 +81,70 @@ def test_a_job_that_is_deleted_while_followed_ends_the_stream(bench: Bench) -> N
     deleter.start()
     assert asyncio.run(collect(bench)) == [1]
     deleter.join()
+
+
+def test_many_followers_cost_one_read_of_each_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.queue("a", [])
+    reads: list[int] = []
+    real = broker.read_after
+    monkeypatch.setattr(broker, "POLL_SECONDS", 3600.0)
+
+    def count(database: Database, job_id: str, after: int) -> tuple[Sequence[JobEventRow], bool]:
+        reads.append(after)
+        return real(database, job_id, after)
+
+    async def follow_all() -> list[list[int]]:
+        pieces: list[list[bytes]] = [[] for _ in range(50)]
+        followers = [asyncio.create_task(collect(bench, pieces=own)) for own in pieces]
+        while not all(pieces) or bench.broker._feeds["a"].last != 1:  # until each has caught up
+            await asyncio.sleep(0.01)
+        reads.clear()
+        for status in (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.SUCCEEDED):
+            await asyncio.to_thread(add, bench, status)
+        return await asyncio.gather(*followers)
+
+    monkeypatch.setattr(broker, "read_after", count)
+    assert asyncio.run(follow_all()) == [[1, 2, 3, 4]] * 50
+    assert len(reads) < 50  # at worst each event alone, and once more to see the end: not 50 times each
+
+
+def test_a_follower_that_lags_behind_what_is_kept_misses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "RECENT_BATCHES", 2)
+    bench.queue("a", [])
+
+    async def follow_slowly() -> list[bytes]:
+        stream = bench.broker.follow(bench.database, "a", 0)
+        pieces = [await anext(stream)]
+        quick = asyncio.create_task(collect(bench))
+        for step in range(1, 12):
+            bench.folder("a").append(PhaseStarted(phase="training")) if step > 1 else None
+            await asyncio.to_thread(add, bench, JobStatus.STARTING if step == 1 else JobStatus.RUNNING)
+        await asyncio.to_thread(add, bench, JobStatus.SUCCEEDED)
+        assert await quick == list(range(1, bench.row("a").last_seq + 1))
+        return pieces + [piece async for piece in stream]
+
+    text = b"".join(asyncio.run(follow_slowly())).decode()
+    assert [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")] == list(
+        range(1, bench.row("a").last_seq + 1)
+    )
+
+
+def test_followers_come_back_by_themselves_when_the_database_fails(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.queue("a", [])
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    async def follow_into_trouble() -> list[bytes]:
+        stream = bench.broker.follow(bench.database, "a", 0)
+        pieces = [await anext(stream)]
+        while bench.broker._feeds["a"].last is None:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(broker, "read_after", fail)
+        bench.broker.wake("a")
+        with contextlib.suppress(OSError):
+            pieces += [piece async for piece in stream]
+        return pieces
+
+    assert len(asyncio.run(follow_into_trouble())) == 1
+    assert bench.broker._feeds == {}
