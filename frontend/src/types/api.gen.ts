@@ -4507,7 +4507,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Successful Response */
+            /** @description Events, one JSON document in each `data:` */
             200: {
                 headers: {
                     [name: string]: unknown;
