@@ -1,11 +1,13 @@
 """Exports as the API answers them, with sentences in the reader's language."""
 
 from app.api.schemas.errors import ErrorContent
-from app.api.schemas.exports import AgreementRead, CertificateRead, ExportFileRead, ExportList, ExportRead, OfferRead
-from app.api.wording import notice_read
+from app.api.schemas.exports import AgreementRead, CertificateRead, ExportFileRead, ExportList, ExportRead, OfferRead, PushRead
+from app.api.wording import error_content, notice_read
 from app.contracts.export import Certificate, ExportState
 from app.core.messages import Language
-from app.services.export_service import Exported, Offer
+from app.services.export_offers import Offer
+from app.services.export_service import Exported
+from app.services.pushes import Push, find_push
 
 
 def export_read(exported: Exported, language: Language) -> ExportRead:
@@ -22,22 +24,29 @@ def export_read(exported: Exported, language: Language) -> ExportRead:
         files=[ExportFileRead(name=name, size_bytes=size) for name, size in exported.files.items()],
         path=str(exported.folder),
         pushed_to=state.pushed_to,
+        push=push_read(find_push(exported.folder.parents[1], state.format), language),
     )
+
+
+def push_read(push: Push | None, language: Language) -> PushRead | None:
+    """Return how a push stands, if there is one."""
+    if push is None:
+        return None
+    return PushRead(repo_id=push.repo_id, state=push.state, error=push.problem and error_content(push.problem, language))
 
 
 def export_list(found: list[Exported], offers: list[Offer], language: Language) -> ExportList:
     """Return all exports of a job and what can be asked for."""
     return ExportList(
         exports=[export_read(exported, language) for exported in found],
-        offers=[
-            OfferRead(
-                format=offer.format,
-                possible=offer.problem is None,
-                reason=None if offer.problem is None else notice_read(offer.problem.key, offer.problem.params, language),
-            )
-            for offer in offers
-        ],
+        offers=[offer_read(offer, language) for offer in offers],
     )
+
+
+def offer_read(offer: Offer, language: Language) -> OfferRead:
+    """Return a format with whether it is possible."""
+    reason = None if offer.problem is None else notice_read(offer.problem.key, offer.problem.params, language)
+    return OfferRead(format=offer.format, possible=offer.problem is None, reason=reason)
 
 
 def certificate_read(certificate: Certificate, language: Language) -> CertificateRead:

@@ -22,6 +22,8 @@ def export(
     export_format: Annotated[
         ExportFormat, typer.Option("--format", "-f", help="adapter, merged (safetensors), or GGUF for llama.cpp and Ollama.")
     ] = "merged",
+    push: Annotated[str | None, typer.Option("--push", help="Then send it to this repository of the hub: owner/name.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository a public one.")] = False,
     _json: JsonFlag = False,
 ) -> None:
     """Write a job's model as files for other programs; they are loaded back and compared with it before they count."""
@@ -53,6 +55,11 @@ def export(
         print_export(terminal, shown)
     if shown.status == "failed":
         raise typer.Exit(1)
+    if push is not None:
+        from app.services.pushes import push_now
+
+        address = push_now(studio.job_dir(found).path, exported, push, private=not public)
+        terminal.print(terminal.say("pushed", address=address))
 
 
 def print_export(terminal: Terminal, shown: "ExportRead") -> None:

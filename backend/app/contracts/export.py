@@ -1,12 +1,15 @@
 """What an export is asked to be, how far it is, and its certificate: how the file answers beside the trained model."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from app.contracts.frozen import Frozen
 from app.contracts.plan import Notice
 
-ExportFormat = Literal["adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0"]
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q4_0")
+ExportFormat = Literal["adapter", "merged", "gguf-f16", "gguf-q8_0", "gguf-q6_k", "gguf-q5_k_m", "gguf-q4_k_m", "gguf-q4_0"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+K_QUANTS: frozenset[ExportFormat] = frozenset({"gguf-q6_k", "gguf-q5_k_m", "gguf-q4_k_m"})
+"""Written by llama.cpp's own code (export/k_quants.py)."""
+LLAMA_CPP_PACKAGE = "xllamacpp"
 GGUF_SHAPES = frozenset({"gpt2", "llama", "mistral", "qwen2", "qwen3", "phi"})
 """transformers' `model_type` of the models that can be written as GGUF (export/architectures.py)."""
 ExportStatus = Literal["queued", "running", "succeeded", "failed"]

@@ -3,12 +3,22 @@
 import json
 from collections.abc import Sequence
 
+from app.contracts.comparison import Comparison, MeasureName
 from app.contracts.events import EvalLogged, JobEvent, StepLogged
 from app.contracts.export import Certificate, ExportFormat
 from app.contracts.job import TrainingJob
 from app.contracts.report import Report
 
 _WIDTH, _HEIGHT = 640, 240
+_MEASURES: dict[MeasureName, str] = {
+    "loss": "loss, nats per token",
+    "accuracy": "right class",
+    "exact": "exactly the expected answer",
+    "json_valid": "valid JSON",
+    "json_equal": "the expected JSON",
+    "overlap": "shared words (F1)",
+    "known": "general questions answered",
+}
 _LIBRARY: dict[ExportFormat, str] = {"adapter": "peft", "merged": "transformers"}
 _USE = {
     "adapter": (
@@ -25,6 +35,7 @@ def make_card(
     report: Report | None,
     events: Sequence[JobEvent],
     *,
+    comparison: Comparison | None = None,
     licence: str,
     has_modelfile: bool,
 ) -> str:
@@ -37,6 +48,7 @@ def make_card(
         _usage(certificate.format, has_modelfile),
         "## What training changed",
         _results(report, events),
+        _compared(comparison),
         "## How it was made",
         _table(("setting", "value"), _settings(job, certificate)),
         "## Does this file answer like the trained model?",
@@ -107,6 +119,26 @@ def _results(report: Report | None, events: Sequence[JobEvent]) -> str:
         rows.insert(1, ("the same, after", f"{report.loss_after:.3f}"))
     curve = "![Loss over the steps](curve.svg)" if draw_curve(events) else ""
     return _table(("figure", "value"), rows) + ("\n\n" + curve if curve else "")
+
+
+def _compared(comparison: Comparison | None) -> str:
+    """Return the figures of base and tuned, and what they allow to say."""
+    if comparison is None:
+        return ""
+    rows = [
+        (
+            _MEASURES[found.name],
+            f"{found.rows}",
+            f"{found.base:.3f}",
+            "" if found.prompted is None else f"{found.prompted:.3f}",
+            f"{found.tuned:.3f}",
+            f"{found.low:+.3f} to {found.high:+.3f}",
+        )
+        for found in [*comparison.measures, *comparison.knowledge]
+    ]
+    verdict = {"better": "better than", "worse": "worse than", "no_effect": "not measurably different from"}[comparison.verdict]
+    heading = ("held-out rows", "rows", "original", "original with a prompt", "tuned", "95 % interval of the difference")
+    return _table(heading, rows) + f"\n\nBy its loss the tuned model is {verdict} the original."
 
 
 def _settings(job: TrainingJob, certificate: Certificate) -> list[tuple[str, str]]:

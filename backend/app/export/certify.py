@@ -28,6 +28,7 @@ from app.export import llama_cpp, loading_back
 from app.export.places import Compared, choose, thinned
 from app.export.scoring import Scores, divergence, first, score, top1_agreement
 from app.storage.job_dir import JobDir, utc_now
+from app.training.loading import count_free_cores
 from app.training.lora import WEIGHTS_NAME
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,13 @@ LEAST_EQUAL_PROMPTS = 0.95
 _TOP1 = {"float32": 0.999, "float16": 0.999, "bfloat16": 0.995}
 """Weights merged in 16 or 32 bits, compared in fp32 arithmetic."""
 _KL = 0.002
-_QUANTISED: dict[ExportFormat, tuple[float, float]] = {"gguf-q8_0": (0.95, 0.05), "gguf-q4_0": (0.3, 2.0)}
+_QUANTISED: dict[ExportFormat, tuple[float, float]] = {
+    "gguf-q8_0": (0.95, 0.05),
+    "gguf-q6_k": (0.85, 0.2),
+    "gguf-q5_k_m": (0.6, 0.7),
+    "gguf-q4_k_m": (0.4, 1.5),
+    "gguf-q4_0": (0.3, 2.0),
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ class Certifier:
         files = load_tokenizer_files(self._base)
         plain_id = files.tokenizer.encode("a", add_special_tokens=False).ids[0]
         try:
-            answered = llama_cpp.ask(file, rows, compared.prompts, plain_id, _free_cores())
+            answered = llama_cpp.ask(file, rows, compared.prompts, plain_id, count_free_cores(len(os.sched_getaffinity(0))))
         except llama_cpp.LlamaCppFailed as error:
             self._notices.append(Notice(key="export_failed.llama_cpp", params={"reason": str(error)}))
             return None
@@ -230,16 +237,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "-"
-
-
-def _free_cores() -> int:
-    """Return how many cores are idle, at least 1: llama.cpp's threads wait for each other by spinning.
-
-    Where other programs held both of two cores, 600 places took minutes instead of 30 s.
-    """
-    runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
-    cores = len(os.sched_getaffinity(0))
-    return max(1, min(cores, cores + 1 - runnable))  # this thread itself is runnable
 
 
 def _name(dtype: torch.dtype) -> str:

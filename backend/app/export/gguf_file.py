@@ -14,13 +14,28 @@ from gguf.quants import quant_shape_to_byte_shape, quantize
 from transformers import AutoConfig
 
 from app.datasets.tokenizer_files import load_tokenizer_files
-from app.export.architectures import TensorNames, get_architecture, prepare, rotary_factors
+from app.export import k_quants
+from app.export.architectures import TensorNames, get_architecture, layer_count, prepare, rotary_factors
 from app.export.gguf_vocabulary import add_vocabulary
 from app.export.merging import MergedWeights
 
-Precision = Literal["f16", "q8_0", "q4_0"]
-_KINDS = {"f16": GGMLQuantizationType.F16, "q8_0": GGMLQuantizationType.Q8_0, "q4_0": GGMLQuantizationType.Q4_0}
-_FILE_TYPES = {"f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0, "q4_0": LlamaFileType.MOSTLY_Q4_0}
+Precision = Literal["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0"]
+_KINDS = {
+    "f16": GGMLQuantizationType.F16,
+    "q8_0": GGMLQuantizationType.Q8_0,
+    "q6_k": GGMLQuantizationType.Q6_K,
+    "q5_k_m": GGMLQuantizationType.Q5_K,
+    "q4_k_m": GGMLQuantizationType.Q4_K,
+    "q4_0": GGMLQuantizationType.Q4_0,
+}
+_FILE_TYPES = {
+    "f16": LlamaFileType.MOSTLY_F16,
+    "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q6_k": LlamaFileType.MOSTLY_Q6_K,
+    "q5_k_m": LlamaFileType.MOSTLY_Q5_K_M,
+    "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
+}
 _BLOCK = 32
 """Weights that share a scale in Q8_0 and Q4_0."""
 _GREATEST_F16 = 65504.0
@@ -62,7 +77,7 @@ def write_gguf(
         shape = weights.shape(source)
         if architecture.transposed and len(shape) == 2 and found.startswith("blk."):
             shape = shape[::-1]
-        kinds[source] = _kind(found, shape, precision)
+        kinds[source] = _kind(found, shape, precision, layers=layer_count(config), tied="output.weight" not in chosen.values())
         _announce(writer, found, shape, kinds[source])
     if factors is not None:
         _announce(writer, "rope_freqs.weight", factors.shape, GGMLQuantizationType.F32)
@@ -74,13 +89,14 @@ def write_gguf(
         array = prepare(architecture, config, found, weights.read(source).float().numpy())
         if kinds[source] is GGMLQuantizationType.F16:
             array = np.clip(array, -_GREATEST_F16, _GREATEST_F16)
-        writer.write_tensor_data(quantize(array, kinds[source]))
+        packed = k_quants.pack(array, kinds[source]) if kinds[source] in k_quants.KINDS else quantize(array, kinds[source])
+        writer.write_tensor_data(packed)
     if factors is not None:
         writer.write_tensor_data(factors)
     writer.close()
 
 
-def _kind(name: str, shape: tuple[int, ...], precision: Precision) -> GGMLQuantizationType:
+def _kind(name: str, shape: tuple[int, ...], precision: Precision, *, layers: int, tied: bool) -> GGMLQuantizationType:
     """Return the type of one tensor."""
     if len(shape) < 2 or name.startswith("position_embd"):
         return GGMLQuantizationType.F32
@@ -88,7 +104,10 @@ def _kind(name: str, shape: tuple[int, ...], precision: Precision) -> GGMLQuanti
         return GGMLQuantizationType.F16
     if precision == "q4_0" and name in ("token_embd.weight", "output.weight"):
         return GGMLQuantizationType.Q8_0
-    return _KINDS[precision]
+    usual = _KINDS[precision]
+    if usual in k_quants.KINDS:
+        return k_quants.fit_kind(k_quants.choose_kind(name, layers, usual, tied=tied), shape[-1])
+    return usual
 
 
 def _announce(writer: GGUFWriter, name: str, shape: tuple[int, ...], kind: GGMLQuantizationType) -> None:

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.contracts.export import LLAMA_CPP_PACKAGE
 from app.contracts.frozen import Frozen
 
 if TYPE_CHECKING:  # they bring PyTorch with them, which this process has no use for
     from app.export.places import PlacedRow, Prompt
 
-PACKAGE = "xllamacpp"
 LIKELIEST = 300
 """Tokens whose probability is asked for at each place."""
 ANSWER_TOKENS = 64
@@ -58,7 +58,7 @@ class LlamaCppFailed(Exception):
 
 def find_version() -> str | None:
     """Return the version of the package; None when it is not installed."""
-    return importlib.metadata.version(PACKAGE) if importlib.util.find_spec(PACKAGE) is not None else None
+    return importlib.metadata.version(LLAMA_CPP_PACKAGE) if importlib.util.find_spec(LLAMA_CPP_PACKAGE) is not None else None
 
 
 def ask(file: Path, rows: "Sequence[PlacedRow]", prompts: "Sequence[Prompt]", plain_id: int, threads: int) -> Answered:

@@ -134,8 +134,13 @@ _DTYPES = {
 }
 
 
-def write_merged(base: Path, adapter: Path, folder: Path, on_tensor: Callable[[], None] = lambda: None) -> None:
-    """Write the merged weights below `folder` with the base's file names, precisions and index. Raises OSError (disk full)."""
+def write_merged(
+    base: Path, adapter: Path, folder: Path, on_tensor: Callable[[], None] = lambda: None, *, widen: bool = False
+) -> None:
+    """Write the merged weights below `folder` with the base's file names, precisions and index. Raises OSError (disk full).
+
+    With `widen` every weight is written in 32 bits: twice the size of 16, and nothing of the sum is rounded away.
+    """
     from safetensors.torch import save_file
 
     weights = MergedWeights(base, adapter)
@@ -143,7 +148,8 @@ def write_merged(base: Path, adapter: Path, folder: Path, on_tensor: Callable[[]
         tensors = {}
         for name in names:
             on_tensor()
-            tensors[name] = weights.read_as_stored(name).contiguous()
+            tensor = weights.read(name).float() if widen else weights.read_as_stored(name)
+            tensors[name] = tensor.contiguous()
         save_file(tensors, folder / file.name, metadata={"format": "pt"})
     if (base / INDEX_NAME).is_file():
         (folder / INDEX_NAME).write_bytes((base / INDEX_NAME).read_bytes())

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from app.contracts.export import Certificate, ExportFormat, ExportPhase
 from app.contracts.job import TrainingJob
+from app.contracts.plan import Notice
 from app.core.errors import ExportFailed
 from app.datasets.tokenizer_files import load_tokenizer_files
 from app.export.card import draw_curve, make_card
 from app.export.certify import FULL, REHEARSAL, Certifier
 from app.export.gguf_file import Precision, write_gguf
 from app.export.gguf_vocabulary import written_template
+from app.export.loading_back import merged_dtype
 from app.export.merging import write_merged
 from app.export.modelfile import make_modelfile
 from app.storage.export_dir import ExportDir
@@ -22,7 +24,14 @@ from app.storage.job_dir import JobDir, fsync_folder
 from app.training.results import TOKENIZER_FILES
 
 CERTIFICATE_NAME = "certificate.json"
-_PRECISIONS: dict[ExportFormat, Precision] = {"gguf-f16": "f16", "gguf-q8_0": "q8_0", "gguf-q4_0": "q4_0"}
+_PRECISIONS: dict[ExportFormat, Precision] = {
+    "gguf-f16": "f16",
+    "gguf-q8_0": "q8_0",
+    "gguf-q6_k": "q6_k",
+    "gguf-q5_k_m": "q5_k_m",
+    "gguf-q4_k_m": "q4_k_m",
+    "gguf-q4_0": "q4_0",
+}
 
 
 class CertificateFailed(ExportFailed):
@@ -54,6 +63,9 @@ def make_export(
         has_modelfile = _write(job, export_format, adapter, aside, licence)
         certifier = Certifier(job_dir, job, adapter, on_phase, REHEARSAL if rehearsal else FULL)
         certificate = certifier.certify(export_format, aside, rehearsal=rehearsal)
+        if _may_widen(certificate, aside):
+            on_phase("writing")
+            certificate = _widen(job, adapter, aside, certifier, certificate)
         if not certificate.passed:
             raise CertificateFailed(certificate)
         _describe(job_dir, job, certificate, aside, licence=licence, has_modelfile=has_modelfile)
@@ -96,6 +108,24 @@ def _write(job: TrainingJob, export_format: ExportFormat, adapter: Path, folder:
     return modelfile is not None
 
 
+def _may_widen(certificate: Certificate, folder: Path) -> bool:
+    """Return whether weights in 32 bits may save a merge that failed: rounding to 16 bits moved too many answers."""
+    return certificate.format == "merged" and not certificate.passed and merged_dtype(folder) != "float32"
+
+
+def _widen(job: TrainingJob, adapter: Path, folder: Path, certifier: Certifier, failed: Certificate) -> Certificate:
+    """Write the merged weights anew in 32 bits and return their certificate, which says so."""
+    stored = merged_dtype(folder)
+    write_merged(Path(job.model.path), adapter, folder, widen=True)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config.pop("torch_dtype", None)
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", "utf-8")
+    certificate = certifier.certify("merged", folder, rehearsal=failed.rehearsal)
+    found = failed.agreements[0]
+    params = {"dtype": stored, "top1": f"{100 * found.top1:.2f}", "least": f"{100 * found.least_top1:.1f}"}
+    return certificate.model_copy(update={"notices": [Notice(key="export_note.in_32_bits", params=params), *certificate.notices]})
+
+
 def file_name(job: TrainingJob) -> str:
     """Return a name for a file: the model's and the job's, in plain letters."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(job.model.model_id).name}-{job.job_id}").strip("-.").lower()
@@ -106,7 +136,15 @@ def _describe(
 ) -> None:
     """Write the card, the curve and the certificate."""
     events = list(job_dir.read_events())
-    card = make_card(job, certificate, job_dir.find_report(), events, licence=licence, has_modelfile=has_modelfile)
+    card = make_card(
+        job,
+        certificate,
+        job_dir.find_report(),
+        events,
+        comparison=None if certificate.rehearsal else job_dir.find_comparison(),
+        licence=licence,
+        has_modelfile=has_modelfile,
+    )
     (folder / "README.md").write_text(card, "utf-8")
     curve = draw_curve(events)
     if curve is not None:

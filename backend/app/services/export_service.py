@@ -4,7 +4,6 @@ Each is made by a process of its own (`python -m app.export`), which outlives th
 one data folder wait for each other.
 """
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.contracts.export import EXPORT_FORMATS, GGUF_SHAPES, ExportFormat, ExportState
+from app.contracts.export import ExportFormat, ExportState
 from app.contracts.job import TrainingJob
-from app.contracts.plan import Notice
-from app.core.errors import AffinageError, Conflict, NotFound, Unsupported
+from app.core.errors import Conflict, NotFound
 from app.services import job_service
-from app.services.finetuning_service import MODEL_CONFIGS
+from app.services.export_offers import Offer, find_problem, list_offers, read_config
+from app.services.finetuning_service import MODEL_CONFIGS, get_model
+from app.services.run_plan import find_config
 from app.services.studio import Studio
 from app.storage.export_dir import ExportBusy, ExportDir
 from app.storage.job_dir import JobDir, utc_now
@@ -27,14 +27,6 @@ from app.storage.tables import JobRow
 START_SECONDS = 30.0
 """A process that was started may take so long until it holds its export."""
 LOG_NAME = "exports.log"
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A format, and why the model of a job cannot become it."""
-
-    format: ExportFormat
-    problem: Notice | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,9 @@ def list_exports(studio: Studio, session: Session, job_id: str) -> tuple[list[Ex
     """Return what was asked for, and every format with whether it is possible. Raise NotFound."""
     row = job_service.get_job(session, job_id)
     exports = ExportDir(studio.job_dir(job_id).path)
-    return [_read(exports, state) for state in exports.states()], offers(TrainingJob.model_validate_json(row.spec))
+    return [_read(exports, state) for state in exports.states()], list_offers(
+        read_config(Path(TrainingJob.model_validate_json(row.spec).model.path))
+    )
 
 
 def get_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
@@ -70,6 +64,14 @@ def get_file(studio: Studio, session: Session, job_id: str, export_format: Expor
     if name not in exported.files:
         raise NotFound("export_file", format=export_format, file=name)
     return exported.folder / name
+
+
+def get_finished(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
+    """Return an export whose certificate passed. Raise NotFound, Conflict."""
+    exported = get_export(studio, session, job_id, export_format)
+    if exported.state.status != "succeeded" or not exported.files:
+        raise Conflict("export_not_made", format=export_format)
+    return exported
 
 
 def start_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
@@ -97,7 +99,7 @@ def prepare(studio: Studio, row: JobRow, export_format: ExportFormat) -> Trainin
     if not job_service.can_chat(studio, row):
         raise Conflict("not_exportable", job_id=row.job_id, status=row.status)
     job = TrainingJob.model_validate_json(row.spec)
-    problem = find_problem(job, export_format)
+    problem = find_problem(read_config(Path(job.model.path)), export_format)
     if problem is not None:
         raise problem
     return job
@@ -117,28 +119,9 @@ def delete_export(studio: Studio, session: Session, job_id: str, export_format: 
         raise Conflict("export_running") from None
 
 
-def offers(job: TrainingJob) -> list[Offer]:
-    """Return every format with what speaks against it for this job's model."""
-    found = []
-    for export_format in EXPORT_FORMATS:
-        problem = find_problem(job, export_format)
-        found.append(Offer(export_format, None if problem is None else Notice(key=problem.key, params=problem.params)))
-    return found
-
-
-def find_problem(job: TrainingJob, export_format: ExportFormat) -> AffinageError | None:
-    """Return why the model cannot become `export_format`, judged by its config.json; None when it can or none is there yet."""
-    try:
-        config = json.loads((Path(job.model.path) / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    shape = str(config.get("model_type"))
-    if export_format.startswith("gguf") and shape not in GGUF_SHAPES:
-        return Unsupported("gguf_shape", shape=shape, supported=", ".join(sorted(GGUF_SHAPES)))
-    if export_format != "adapter" and config.get("quantization_config"):
-        kind = str(config["quantization_config"].get("quant_method", "?"))
-        return Unsupported("merge_packed", tensor="quantization_config", dtype=kind)
-    return None
+def offers_of_model(studio: Studio, model_name: str) -> list[Offer]:
+    """Return what a model could be written as. Raise NotFound, and what a look at the hub raises."""
+    return list_offers(find_config(studio, get_model(studio, model_name)))
 
 
 def find_licence(job: TrainingJob) -> str:

@@ -16,6 +16,7 @@ from app.contracts.options import Dtype, LongRows, Method, Objective, Quantizati
 from app.core.errors import DatasetInvalid
 from app.datasets.token_checks import refuse_failed
 from app.services import job_control, job_service
+from app.services.export_offers import check_exports
 from app.services.model_entry import ModelEntry
 from app.services.own_models import get_outside_model
 from app.services.run_plan import FoundModel, PlannedRun, find_catalogue_shape, plan_run
@@ -363,6 +364,7 @@ def finetune(
     if not run.info.confirmed:
         raise DatasetInvalid("unconfirmed", columns=", ".join(run.info.columns[:8]))
     refuse_failed(run.checks)
+    check_exports(studio, run.model, exports)
     source = studio.models.resolve(run.model.entry.name)
     start = run.continued.folder.adapter if run.continued else None
     saving = {

@@ -154,3 +154,21 @@ def test_a_job_whose_export_cannot_work_fails_before_its_first_step(server: tupl
         tokenizer.write_text(before)
     assert failed["error"]["code"] == "unsupported" and "Whitespace" in failed["error"]["message"]
     assert failed["progress"]["step"] == 0
+
+
+GEMMA = "google/gemma-3-270m-it"
+
+
+def test_what_a_model_cannot_become_is_said_before_it_is_trained(server: tuple[TestClient, str]) -> None:
+    client, _ = server
+    offers = client.get("/api/exports/offers", params={"model_name": GEMMA}).json()["offers"]
+    possible = {offer["format"]: offer["possible"] for offer in offers}
+    assert possible["adapter"] and possible["merged"] and not possible["gguf-q8_0"]
+    assert "gemma3" in next(offer["reason"]["message"] for offer in offers if offer["format"] == "gguf-f16")
+    embedded = client.get("/api/exports/offers", params={"model_name": "HuggingFaceTB/SmolLM2-135M-Instruct"}).json()["offers"]
+    assert all(offer["possible"] for offer in embedded)
+    jobs = len(client.get("/api/jobs").json()["jobs"])
+    body = {"dataset_id": dataset_id(client), "model_name": GEMMA, "exports": ["merged", "gguf-f16"]}
+    check_error(client.post("/api/start-finetuning", json=body), 415, "unsupported")
+    assert len(client.get("/api/jobs").json()["jobs"]) == jobs
+    check_error(client.get("/api/exports/offers", params={"model_name": "nobody-knows-it"}), 404, "not_found")

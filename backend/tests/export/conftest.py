@@ -9,7 +9,8 @@ import pytest
 
 from app.export import packing
 from app.export.certify import Effort
-from app.storage.job_dir import JobDir
+from app.storage.job_dir import JobDir, write_atomically
+from app.training.comparing.after import compare_after
 from app.training.engine import train
 from app.training.stopping import StopWatch
 from tests.engine.tiny import examples, make_job
@@ -29,7 +30,10 @@ def trained_job(folder: Path, model: Path) -> JobDir:
     job_dir = make_job(
         folder, model, train=examples(40), heldout=examples(30, start=40), targets=LLAMA, rank=8, num_epochs=6, learning_rate=2e-2
     )
-    train(job_dir, StopWatch(job_dir))
+    job = job_dir.read_job().model_copy(update={"report_rows": 2})
+    write_atomically(job_dir.job_file, job.model_dump_json())
+    stop = StopWatch(job_dir)
+    compare_after(job_dir, train(job_dir, stop), stop)
     return job_dir
 
 

@@ -48,6 +48,7 @@ _LLAMA3 = {
 }
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "llama": lambda: LlamaConfig(**_SIZES, **_GROUPED, tie_word_embeddings=True),
+    "wide": lambda: LlamaConfig(**{**_SIZES, "hidden_size": 256, "intermediate_size": 512}, **_GROUPED),
     "llama3": lambda: LlamaConfig(**_SIZES, **_GROUPED, rope_parameters=_LLAMA3),
     "mistral": lambda: MistralConfig(**_SIZES, **_GROUPED, sliding_window=None),
     "qwen2": lambda: Qwen2Config(**_SIZES, **_GROUPED),

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
-from app.contracts.export import EXPORT_FORMATS, Certificate, ExportFormat
+from app.contracts.export import EXPORT_FORMATS, K_QUANTS, Certificate, ExportFormat
+from app.export import certify
 from app.export.__main__ import BUSY, FAILED, main
 from app.export.packing import CertificateFailed, make_export
 from app.storage.export_dir import ExportBusy, ExportDir
 from app.storage.job_dir import JobDir
 from tests.engine.tiny import examples, make_job
+from tests.export.conftest import trained_job
 from tests.export.shapes import write_model
 
 needs_llama_cpp = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
@@ -30,7 +33,7 @@ def copied(trained: JobDir, folder: Path) -> JobDir:
 
 
 @needs_llama_cpp
-@pytest.mark.parametrize("export_format", EXPORT_FORMATS)
+@pytest.mark.parametrize("export_format", [name for name in EXPORT_FORMATS if name not in K_QUANTS])
 def test_every_format_of_a_trained_job_answers_like_it(trained: JobDir, tmp_path: Path, export_format: ExportFormat) -> None:
     job_dir = copied(trained, tmp_path)
     phases: list[str] = []
@@ -48,6 +51,7 @@ def test_every_format_of_a_trained_job_answers_like_it(trained: JobDir, tmp_path
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     card = (folder / "README.md").read_text("utf-8")
     assert certificate.dataset_hash in card and certificate.adapter_sha256 in card and 'license: "mit"' in card
+    assert "By its loss the tuned model is better than the original." in card
     assert (folder / "curve.svg").read_text("utf-8").startswith("<svg ")
     assert not ExportDir(job_dir.path).aside(export_format).exists()
 
@@ -74,6 +78,19 @@ def test_a_damaged_merge_fails_its_certificate_and_leaves_nothing(
     assert failure.value.certificate.agreements[0].kl > 0.002
     exports = ExportDir(job_dir.path)
     assert not exports.folder("merged").exists() and not exports.aside("merged").exists()
+
+
+def test_a_merge_that_16_bits_round_too_much_is_written_in_32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path / "model", "llama", torch.bfloat16)
+    job_dir = trained_job(tmp_path / "jobs" / "job-1", model)
+    monkeypatch.setitem(certify._TOP1, "bfloat16", 1.01)  # no rounding is small enough
+    certificate = make_export(job_dir, job_dir.read_job(), "merged", job_dir.adapter)
+    folder = ExportDir(job_dir.path).folder("merged")
+    assert certificate.passed and certificate.agreements[0].least_top1 == 0.999
+    assert [notice.key for notice in certificate.notices] == ["export_note.in_32_bits"]
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert loaded.dtype == torch.float32
 
 
 def test_an_adapter_of_zeros_is_not_what_was_trained(trained: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A small model hub on loopback: the parts of the Hub's protocol that huggingface_hub 2.4 uses to list and fetch files.
+"""A small model hub on loopback: the parts of the Hub's protocol that huggingface_hub 2.4 uses to list, fetch and send files.
 
 It can be slow, break off in the middle of a file, hide files behind a licence, redirect old names, and remembers every request.
 Real HTTP over a real socket: the code under test does not know the difference.
@@ -8,6 +8,7 @@ Real HTTP over a real socket: the code under test does not know the difference.
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
 """
 
+import base64
 import hashlib
 import io
 import json
@@ -78,6 +79,10 @@ class HubServer:
         """File name -> after how many bytes of each following answer the connection breaks (0: before any byte)."""
         self.answer_everything: tuple[int, str, bytes] | None = None
         """(status, content type, body) for every request: a hub that is down, or no hub at all."""
+        self.writer: str | None = None
+        """Who sends this token may make repositories and write to them; None = nobody."""
+        self.objects: dict[str, bytes] = {}
+        """Large files that were sent, by their SHA-256."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -113,8 +118,77 @@ def _handler_for(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             self._answer()
 
+        def do_POST(self) -> None:
+            self._write()
+
+        def do_PUT(self) -> None:
+            self._write()
+
         def log_message(self, format: str, *args: object) -> None:
             pass
+
+        def _write(self) -> None:
+            """Make a repository, say how files are to be sent, take large ones, commit."""
+            path = unquote(urlsplit(self.path).path)
+            body = self._body()
+            hub.requests.append(SeenRequest(self.command, path, self.headers.get("Authorization"), None))
+            if hub.answer_everything:
+                status, content_type, answer = hub.answer_everything
+                self._send(status, answer, {"Content-Type": content_type})
+            elif path == "/api/validate-yaml":
+                self._json({"errors": [], "warnings": []})
+            elif match := re.fullmatch(r"/objects/(?P<oid>[0-9a-f]{64})", path):
+                hub.objects[match["oid"]] = body
+                self._json({})
+            elif hub.writer is None or self.headers.get("Authorization") != f"Bearer {hub.writer}":
+                self._refuse(403, "Forbidden", "This token may not write here.")
+            elif path == "/api/repos/create":
+                asked = json.loads(body)
+                model_id = f"{asked['organization']}/{asked['name']}"
+                private = asked.get("visibility") == "private" or bool(asked.get("private"))
+                hub.repositories.setdefault(model_id, Repository(model_id, "0" * 40, {}, token=hub.writer, private=private))
+                self._json({"url": f"{hub.endpoint}/{model_id}", "id": model_id, "name": model_id})
+            elif re.fullmatch(r"/api/models/.+/preupload/main", path):
+                files = [{"path": file["path"], "shouldIgnore": False} for file in json.loads(body)["files"]]
+                for file in files:
+                    file["uploadMode"] = "lfs" if str(file["path"]).endswith((".safetensors", ".gguf")) else "regular"
+                self._json({"files": files})
+            elif path.endswith(".git/info/lfs/objects/batch"):
+                objects = [
+                    {**each, "actions": {"upload": {"href": f"{hub.endpoint}/objects/{each['oid']}"}}}
+                    for each in json.loads(body)["objects"]
+                ]
+                self._json({"transfer": "basic", "objects": objects}, "application/vnd.git-lfs+json")
+            elif match := re.fullmatch(r"/api/models/(?P<id>.+)/commit/main", path):
+                self._commit(hub.repositories[match["id"]], body)
+            else:
+                self._refuse(404, "EntryNotFound", "Not found")
+
+        def _commit(self, repository: Repository, body: bytes) -> None:
+            for line in body.splitlines():
+                entry = json.loads(line)
+                value = entry["value"]
+                if entry["key"] == "file":
+                    repository.files[value["path"]] = base64.b64decode(value["content"])
+                elif entry["key"] == "lfsFile":
+                    repository.files[value["path"]] = hub.objects[value["oid"]]
+            repository.commit = hashlib.sha1(body, usedforsecurity=False).hexdigest()
+            repository.etags.clear()
+            url = f"{hub.endpoint}/{repository.model_id}/commit/{repository.commit}"
+            self._json({"success": True, "commitUrl": url, "commitOid": repository.commit})
+
+        def _body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
+        def _json(self, answer: object, content_type: str = "application/json") -> None:
+            self._send(200, json.dumps(answer).encode(), {"Content-Type": content_type})
 
         def _answer(self) -> None:
             path = unquote(urlsplit(self.path).path)

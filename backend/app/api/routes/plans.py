@@ -26,7 +26,7 @@ def get_plan_record(studio: StudioDep) -> PlanRecordRead:
     return plan_record_read(record_service.list_records(studio))
 
 
-@router.post("/start-finetuning", status_code=201, responses=problems(404, 409, 503, 507))
+@router.post("/start-finetuning", status_code=201, responses=problems(404, 409, 415, 503, 507))
 def start_finetuning(
     body: StartFinetuningRequest,
     response: Response,

@@ -1,6 +1,8 @@
 """What the export routes take and answer."""
 
-from pydantic import BaseModel
+from typing import Literal
+
+from pydantic import BaseModel, Field
 
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.plans import NoticeRead
@@ -35,6 +37,22 @@ class CertificateRead(BaseModel):
     seconds: float
 
 
+class PushRequest(BaseModel):
+    """Body of POST /api/jobs/{id}/exports/{format}/push."""
+
+    repo_id: str = Field(min_length=3, max_length=200)
+    """`owner/name` on the hub of HF_ENDPOINT, written with HF_TOKEN."""
+    private: bool = True
+
+
+class PushRead(BaseModel):
+    """An export on its way to a hub."""
+
+    repo_id: str
+    state: Literal["running", "done", "failed"]
+    error: ErrorContent | None
+
+
 class ExportFileRead(BaseModel):
     """One file, to be had below `/files/`."""
 
@@ -56,6 +74,8 @@ class ExportRead(BaseModel):
     path: str
     """Folder on the server's disk."""
     pushed_to: str | None
+    push: PushRead | None
+    """The latest push since this server started."""
 
 
 class OfferRead(BaseModel):
@@ -64,6 +84,12 @@ class OfferRead(BaseModel):
     format: ExportFormat
     possible: bool
     reason: NoticeRead | None
+
+
+class OfferList(BaseModel):
+    """What a model can be written as."""
+
+    offers: list[OfferRead]
 
 
 class ExportList(BaseModel):

@@ -9,6 +9,7 @@ import { Pill } from "@/components/StatusPill";
 import { useMessages } from "@/hooks/useMessages";
 import type { Export, ExportOffer } from "@/types/api";
 import { Certificate } from "./Certificate";
+import { Push } from "./Push";
 import classes from "./Exports.module.css";
 
 function Made({ jobId, made }: { jobId: string; made: Export }) {
@@ -38,6 +39,7 @@ function Made({ jobId, made }: { jobId: string; made: Export }) {
           <Text className="wrap" ff="monospace" size="xs" c="dimmed">
             {made.path}
           </Text>
+          <Push jobId={jobId} made={made} />
         </>
       )}
     </div>

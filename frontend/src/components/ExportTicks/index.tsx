@@ -1,0 +1,33 @@
+import { Checkbox, Stack, Text } from "@mantine/core";
+import { skipToken, useQuery } from "@tanstack/react-query";
+import { offersQuery } from "@/api/exports";
+import { useMessages } from "@/hooks/useMessages";
+
+interface ExportTicksProps {
+  model: string | undefined;
+  /** Formats that are ticked, by name. */
+  value: string[];
+  onChange: (formats: string[]) => void;
+}
+
+/** Formats to write the trained model in; what this model cannot become is said here, before it is trained. */
+export function ExportTicks({ model, value, onChange }: ExportTicksProps) {
+  const { t } = useMessages();
+  const options = offersQuery(model);
+  const { data: offers } = useQuery({ ...options, queryFn: model ? options.queryFn : skipToken });
+  return (
+    <Checkbox.Group label={t.exports.ticks} description={t.exports.ticksHint} value={value} onChange={onChange}>
+      <Stack gap={8} mt="sm" data-testid="export-ticks">
+        {(offers ?? []).map((offer) => (
+          <Checkbox
+            key={offer.format}
+            value={offer.format}
+            disabled={!offer.possible}
+            label={t.exports.names[offer.format]}
+            description={offer.reason ? <Text span size="xs">{offer.reason.message}</Text> : t.exports.what[offer.format]}
+          />
+        ))}
+      </Stack>
+    </Checkbox.Group>
+  );
+}
