@@ -19,8 +19,9 @@ import httpx2
 from rich.markup import escape
 from rich.table import Table
 
-from app.api.schemas.jobs import JobDetail, ReportRead, StartedRead
+from app.api.schemas.jobs import JobDetail, StartedRead
 from app.api.schemas.plans import PlanRead
+from app.api.schemas.reports import ReportRead
 from app.cli.plan_view import print_plan
 from app.cli.terminal import Terminal, language_of
 from app.cli.watch import open_view

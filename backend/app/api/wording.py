@@ -31,7 +31,7 @@ from app.core.errors import AffinageError
 from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
-from app.services import calibration_service, job_service, record_service
+from app.services import calibration_service, job_service, record_service, reproducing
 from app.services.downloads import Download
 from app.services.recommendation_service import RankedModel, Ranking
 from app.services.studio import Studio
@@ -249,7 +249,8 @@ def job_detail(studio: Studio, session: Session, row: JobRow, language: Language
         {
             **_job_fields(studio, row, language),
             "plan": plan_read(studio, job.plan, language),
-            "commands": job_service.commands(job),
+            "commands": reproducing.make_commands(job, studio.settings),
+            "request": reproducing.make_request(job),
             "notices": [notice_read(note.key, note.params, language) for note in noted],
             "adapter_path": str(adapter) if row.status == JobStatus.SUCCEEDED and adapter.is_dir() else None,
         }

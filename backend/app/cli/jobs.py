@@ -126,6 +126,53 @@ def report(
     print_comparison(terminal, shown)
 
 
+@app.command("capsule")
+def capsule(
+    context: typer.Context,
+    job_id: JobId,
+    to: Annotated[Path | None, typer.Option("--to", help="Write it into this file instead of printing it.")] = None,
+    _json: JsonFlag = False,
+) -> None:
+    """Print everything by which a job can be told, compared and repeated, without any text of its data."""
+    terminal: Terminal = context.obj
+    from app.core.settings import Settings
+    from app.services import capsule_service
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        text = capsule_service.make_capsule(studio, session, resolve(session, job_id)).model_dump_json(indent=2)
+    if to is None:
+        print(text)
+        return
+    to.write_text(text + "\n", "utf-8")
+    terminal.document({"file": str(to)})
+    terminal.print(terminal.say("written", path=str(to)))
+
+
+@app.command("start")
+def start(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A configuration file, as a job's page gives it.", exists=True, dir_okay=False)],
+    _json: JsonFlag = False,
+) -> None:
+    """Start the job that a configuration file describes, and leave; it goes on by itself."""
+    terminal: Terminal = context.obj
+    from app.api.schemas.plans import StartFinetuningRequest
+    from app.api.wording import started_read
+    from app.cli.finetune import leave
+    from app.core.settings import Settings
+    from app.services import finetuning_service
+    from app.services.studio import open_studio
+
+    request = StartFinetuningRequest.model_validate_json(file.read_bytes())
+    studio = open_studio(Settings())
+    with studio.supervising() as supervises:
+        row = finetuning_service.finetune(studio, **request.arguments())
+        leave(studio, terminal, row.job_id, supervises)
+        terminal.document(started_read(studio, row, terminal.language))
+
+
 def print_detail(terminal: Terminal, detail: "JobDetail") -> None:
     """Print the state of a job and its plan."""
     from app.cli.plan_view import print_plan

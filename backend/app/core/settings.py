@@ -50,6 +50,8 @@ class Settings(BaseSettings):
     """Seconds between asking a trainer to stop and killing it."""
     stall_seconds: float = Field(default=1800.0, gt=0)
     """A trainer that shows no sign of life for so long is ended, and its job tried again from the last checkpoint."""
+    webhook_url: str = ""
+    """Address that is told when a job ends: one POST of JSON, tried three times; empty = nobody."""
     log_level: str = "INFO"
     """Level of the server's log."""
 

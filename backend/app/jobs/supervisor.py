@@ -59,9 +59,13 @@ class Supervisor:
         database: Database,
         broker: Broker,
         executor: Executor | None = None,
+        *,
         release_device: Callable[[str], None] = lambda _: None,
+        on_end: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`release_device` makes others (the chat worker) give up a device before a training takes it."""
+        """`release_device` makes others (the chat worker) give up a device before a training takes it; `on_end` is told the id
+        of each job that this supervisor saw end, once, and must not wait.
+        """
         self._settings = settings
         self._database = database
         name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -69,6 +73,7 @@ class Supervisor:
         self._broker = broker
         self.executor: Executor = executor or LocalExecutor()
         self._release_device = release_device
+        self._on_end = on_end
         self._thread: threading.Thread | None = None
         self._planner_dir = PlannerDir(settings.data_dir / "planner")
         self._stopping = threading.Event()
@@ -220,6 +225,7 @@ class Supervisor:
         else:
             self._press_stalled(job_id, job_dir)
         if status.terminal:
+            self._on_end(job_id)
             self._cancel_seen.pop(job_id, None)
             self._term_sent.pop(job_id, None)
         elif status is JobStatus.CANCELLING:

@@ -1,9 +1,7 @@
 """Jobs: queue, list, read, follow, cancel, delete."""
 
 import hashlib
-import json
 import os
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from app.contracts.events import EvalLogged, JobEvent, Noted, StatusChanged, StepLogged, job_event
 from app.contracts.job import TrainingJob
-from app.contracts.options import DEFAULT_NUM_EPOCHS, OPTION_NAMES
 from app.contracts.status import JobStatus
 from app.core.errors import Conflict, NotFound
 from app.jobs.broker import read_after
@@ -215,30 +212,3 @@ def follow(studio: Studio, job_id: str, after: int = 0) -> Iterator[JobEvent]:
             if ended:
                 return
             time.sleep(FOLLOW_SECONDS)
-
-
-def commands(job: TrainingJob) -> dict[str, str]:
-    """Return the command lines that start the same job again, every value written out."""
-    values = {name: job.plan.resolved[name].value for name in OPTION_NAMES if name in job.plan.resolved}
-    values = {"num_epochs": DEFAULT_NUM_EPOCHS, **{name: value for name, value in values.items() if value is not None}}
-    if job.continue_from is not None:
-        values["continue_from"] = job.continue_from
-    if job.exports:
-        values["exports"] = job.exports
-    body = {"dataset_id": job.dataset.dataset_id, "model_name": job.model.model_id, **values}
-    curl = "curl -X POST http://localhost:8000/api/start-finetuning -H 'Content-Type: application/json' -d "
-    arguments = ["affinage", "finetune", job.dataset.dataset_id, "--model", job.model.model_id]
-    for name, value in values.items():
-        arguments += _flag(name, value)
-    return {"curl": curl + shlex.quote(json.dumps(body, ensure_ascii=False)), "cli": shlex.join(arguments)}
-
-
-def _flag(name: str, value: object) -> list[str]:
-    flag = "--" + name.replace("_", "-")
-    match value:
-        case bool():
-            return [flag if value else "--no-" + flag[2:]]
-        case list():
-            return [part for item in value for part in (flag, str(item))]
-        case _:
-            return [flag, str(value)]

@@ -4,6 +4,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,7 +28,10 @@ class SettingView:
 def list_settings(settings: Settings) -> list[SettingView]:
     """Return every setting in the order of the class."""
     origins = find_origins(settings.data_dir, set(Settings.model_fields))
-    values = settings.model_dump(mode="json") | {"database_url": hide_password(settings.database_url)}
+    values = settings.model_dump(mode="json") | {
+        "database_url": hide_password(settings.database_url),
+        "webhook_url": hide_path(settings.webhook_url),
+    }
     return [
         SettingView(name, values[name], origins.get(name, "default"), f"AFFINAGE_{name.upper()}", field.description or "")
         for name, field in Settings.model_fields.items()
@@ -42,6 +46,12 @@ def hide_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return HIDDEN
+
+
+def hide_path(url: str) -> str:
+    """Return an address whose path may be a secret: of a webhook, the path alone often lets a notice in."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}/{HIDDEN}" if parts.hostname else HIDDEN if url else url
 
 
 def find_origins(data_dir: Path, names: set[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from app.jobs.supervisor import Supervisor
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
 from app.services.tracing_service import Tracing, open_tracing
+from app.services.webhook import Webhook
 from app.storage.added_models import AddedModels
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 from app.storage.db import Database
@@ -175,7 +176,13 @@ def open_studio(settings: Settings) -> Studio:
         planner_dir=PlannerDir(data_dir / "planner"),
         gauge=HardwareGauge(data_dir),
         broker=broker,
-        supervisor=Supervisor(settings, database, broker, release_device=partial(give_way, tracing, workers)),
+        supervisor=Supervisor(
+            settings,
+            database,
+            broker,
+            release_device=partial(give_way, tracing, workers),
+            on_end=Webhook(settings.webhook_url, data_dir, database).tell,
+        ),
         downloads=Downloads(models),
         workers=workers,
         tracing=tracing,

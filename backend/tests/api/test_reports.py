@@ -5,9 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from fastapi.testclient import TestClient
@@ -21,11 +24,41 @@ from tests.export.shapes import write_model
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
+class Receiver(BaseHTTPRequestHandler):
+    """Refuses the first notice and keeps the others."""
+
+    told: ClassVar[list[dict[str, Any]]] = []
+    refused: ClassVar[list[int]] = []
+    arrived: ClassVar[threading.Event] = threading.Event()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.refused:
+            self.refused.append(503)
+            self.send_error(503)
+            return
+        self.told.append(body)
+        self.send_response(204)
+        self.end_headers()
+        self.arrived.set()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, str, Path]]:
+def receiver() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}/hook?secret=abc"
+        listening.shutdown()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, receiver: str) -> Iterator[tuple[TestClient, str, Path]]:
     """Return a client, a finished job on hostile rows, and the data folder."""
     model = write_model(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
-    settings = Settings(data_dir=tmp_path_factory.mktemp("server") / "data", model_roots=str(model.parent))
+    settings = Settings(data_dir=tmp_path_factory.mktemp("server") / "data", model_roots=str(model.parent), webhook_url=receiver)
     rows = "".join(f'"{EVIL} {n}?","{EVIL}"\n' for n in range(60))
     with TestClient(create_app(settings), base_url=ADDRESS) as client:
         dataset = upload(client, "question,answer\n" + rows).json()["dataset_id"]
@@ -104,3 +137,24 @@ def test_the_command_line_prints_the_report_and_writes_the_file(server: tuple[Te
     assert (tmp_path / "report.html").read_text("utf-8").startswith("<!doctype html>")
     document = json.loads(affinage("jobs", "report", job_id, "--json"))
     assert document["comparison"]["verdict"] == "better"
+
+
+def test_the_capsule_of_a_finished_job_holds_curve_and_figures_but_no_row(server: tuple[TestClient, str, Path]) -> None:
+    client, job_id, _ = server
+    answer = client.get(f"/api/jobs/{job_id}/capsule")
+    capsule = answer.json()
+    assert capsule["curve"]["steps"] == list(range(1, capsule["report"]["steps"] + 1))
+    assert len(capsule["curve"]["losses"]) == len(capsule["curve"]["steps"]) and len(capsule["adapter_sha256"]) == 64
+    assert capsule["comparison"]["measures"] and capsule["comparison"]["worst"] == [] and capsule["evaluations"]
+    assert EVIL not in answer.text.replace(json.dumps(capsule["job"]["name"]), ""), "only the title, which a person chose"
+
+
+def test_another_program_is_told_once_that_the_job_ended_though_it_first_refused(server: tuple[TestClient, str, Path]) -> None:
+    client, job_id, _ = server
+    assert Receiver.arrived.wait(60)
+    (told,) = Receiver.told
+    report = client.get(f"/api/jobs/{job_id}/report").json()
+    assert told["event"] == "job.ended" and told["job_id"] == job_id and told["status"] == "succeeded"
+    assert (told["loss_before"], told["loss_after"]) == (report["loss_before"], report["loss_after"])
+    shown = client.get("/api/settings").text
+    assert "webhook_url" in shown and "secret=abc" not in shown

@@ -30,6 +30,7 @@ export const reportQuery = (id: string) =>
   queryOptions({ queryKey: ["jobs", id, "report"], queryFn: ({ signal }) => get<Report>(`${jobPath(id)}/report`, signal) });
 
 export const reportPagePath = (id: string, language: string): string => `${jobPath(id)}/report.html?language=${language}`;
+export const capsulePath = (id: string): string => `${jobPath(id)}/capsule`;
 export const reportJsonPath = (id: string): string => `${jobPath(id)}/report`;
 
 export const logQuery = (id: string) =>

@@ -168,6 +168,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/datasets/{dataset_id}/trial": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try Model
+         * @description Let the original model answer some rows, plainly and with a prompt and examples: is a training needed at all?
+         */
+        post: operations["try_model"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/disk": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Disk
+         * @description Say what models, data sets, jobs, checkpoints and exports take.
+         */
+        get: operations["get_disk"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/disk/models/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete Weights
+         * @description Delete the weights of a model; a conflict while a job needs them. They come back by themselves when they are needed.
+         */
+        delete: operations["delete_weights"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/exports/offers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Offers
+         * @description List every format with whether this model can become it: asked before a training.
+         */
+        get: operations["list_offers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/hardware": {
         parameters: {
             query?: never;
@@ -294,6 +374,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/capsule": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Capsule
+         * @description Return one file by which the job can be told, compared and repeated; it holds no text of the data.
+         */
+        get: operations["get_capsule"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/chat": {
         parameters: {
             query?: never;
@@ -328,7 +428,11 @@ export interface paths {
         get: operations["list_checkpoints"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete Checkpoints
+         * @description Delete the checkpoints of a job that has ended. Its adapter and its report stay; it cannot be resumed any more.
+         */
+        delete: operations["delete_checkpoints"];
         options?: never;
         head?: never;
         patch?: never;
@@ -416,6 +520,26 @@ export interface paths {
         get: operations["get_export_file"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/jobs/{job_id}/exports/{export_format}/push": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Push Export
+         * @description Send a finished export to the hub in the background; `push` of the export says how that stands.
+         */
+        post: operations["push_export"];
         delete?: never;
         options?: never;
         head?: never;
@@ -871,6 +995,35 @@ export interface components {
             within_bounds: boolean;
         };
         /**
+         * Alternative
+         * @description Another plan for the same job: what changes, what it costs, what it brings.
+         */
+        Alternative: {
+            /** Changes */
+            changes: {
+                [key: string]: unknown;
+            };
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "runner_up" | "batch_size" | "gradient_checkpointing" | "max_length" | "dtype" | "quantization" | "objective";
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Bytes Upper */
+            peak_bytes_upper: number;
+            reason: components["schemas"]["Notice"];
+            /** Seconds P50 */
+            seconds_p50: number;
+            /** Seconds P90 */
+            seconds_p90: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "fits" | "tight" | "does_not_fit";
+        };
+        /**
          * AlternativeRead
          * @description Another plan for the same job, and its price.
          */
@@ -986,6 +1139,36 @@ export interface components {
             step_factor: number | null;
             /** Unrest */
             unrest: number;
+        };
+        /**
+         * Capsule
+         * @description Everything by which a training can be told, compared and repeated: `affinage jobs capsule`.
+         */
+        Capsule: {
+            /** Adapter Sha256 */
+            adapter_sha256: string | null;
+            /** Chat Template */
+            chat_template: string | null;
+            comparison: components["schemas"]["Comparison"] | null;
+            curve: components["schemas"]["Curve"];
+            /** Decisions */
+            decisions: components["schemas"]["Noted"][];
+            /** Evaluations */
+            evaluations: components["schemas"]["EvalLogged"][];
+            job: components["schemas"]["TrainingJob"];
+            /** Made At */
+            made_at: string;
+            report: components["schemas"]["Report"] | null;
+            /** Request */
+            request: {
+                [key: string]: unknown;
+            };
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version?: 1;
         };
         /**
          * CertificateRead
@@ -1222,6 +1405,47 @@ export interface components {
             v?: 1;
         };
         /**
+         * Comparison
+         * @description What the same rows say about base and tuned.
+         */
+        Comparison: {
+            /** Answered Rows */
+            answered_rows: number;
+            /** Example Rows */
+            example_rows: number[];
+            /** Facts */
+            facts: components["schemas"]["ProbedFact"][];
+            /** Knowledge */
+            knowledge: components["schemas"]["Measured"][];
+            /** Max New Tokens */
+            max_new_tokens: number;
+            /** Measured Rows */
+            measured_rows: number;
+            /** Measures */
+            measures: components["schemas"]["Measured"][];
+            /** Remarks */
+            remarks: components["schemas"]["Notice"][];
+            /** Rows In All */
+            rows_in_all: number;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version?: 1;
+            /** Seconds */
+            seconds: number;
+            /** System Prompt */
+            system_prompt: string | null;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "no_effect";
+            /** Worst */
+            worst: components["schemas"]["AnsweredRow"][];
+        };
+        /**
          * ComparisonRead
          * @description The original and the trained model on the same rows.
          */
@@ -1267,6 +1491,18 @@ export interface components {
             expires_in_days?: number | null;
             /** Name */
             name: string;
+        };
+        /**
+         * Curve
+         * @description The loss of each optimizer step, a step that was done twice counted once.
+         */
+        Curve: {
+            /** Learning Rates */
+            learning_rates: number[];
+            /** Losses */
+            losses: number[];
+            /** Steps */
+            steps: number[];
         };
         /**
          * DatasetList
@@ -1333,6 +1569,22 @@ export interface components {
             splits: components["schemas"]["Splits"];
         };
         /**
+         * DatasetSource
+         * @description The rows, hard-linked into the job folder so that deleting the data set cannot hurt a run.
+         */
+        DatasetSource: {
+            /** Content Hash */
+            content_hash: string;
+            /** Dataset Id */
+            dataset_id: string;
+            /** Heldout Rows */
+            heldout_rows: number;
+            /** Name */
+            name: string;
+            /** Train Rows */
+            train_rows: number;
+        };
+        /**
          * Device
          * @description One place where training can run: an NVIDIA GPU, or the processor.
          */
@@ -1359,6 +1611,41 @@ export interface components {
             memory_total_bytes: number;
             /** Name */
             name: string;
+        };
+        /**
+         * DiskParts
+         * @description Bytes by purpose; a file with two names counts once.
+         */
+        DiskParts: {
+            /** Checkpoints */
+            checkpoints: number;
+            /** Datasets */
+            datasets: number;
+            /** Exports */
+            exports: number;
+            /** Jobs */
+            jobs: number;
+            /** Models */
+            models: number;
+            /** Other */
+            other: number;
+        };
+        /**
+         * DiskRead
+         * @description The disk of the data folder.
+         */
+        DiskRead: {
+            /** Folder */
+            folder: string;
+            /** Free Bytes */
+            free_bytes: number;
+            /** Jobs */
+            jobs: components["schemas"]["KeptJobRead"][];
+            /** Models */
+            models: components["schemas"]["KeptModelRead"][];
+            parts: components["schemas"]["DiskParts"];
+            /** Total Bytes */
+            total_bytes: number;
         };
         /**
          * DownloadProgressed
@@ -1530,11 +1817,12 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
             /** Path */
             path: string;
             /** Phase */
             phase: ("writing" | "reference" | "loading_back" | "llama_cpp" | "finishing") | null;
+            push: components["schemas"]["PushRead"] | null;
             /** Pushed To */
             pushed_to: string | null;
             /**
@@ -1618,6 +1906,7 @@ export interface components {
             notices: components["schemas"]["NoticeRead"][];
             plan: components["schemas"]["PlanRead"];
             progress: components["schemas"]["Progress"];
+            request: components["schemas"]["StartFinetuningRequest"];
             /** Started At */
             started_at: string | null;
             status: components["schemas"]["JobStatus"];
@@ -1735,6 +2024,39 @@ export interface components {
          */
         JobStatus: "queued" | "starting" | "running" | "pausing" | "paused" | "cancelling" | "succeeded" | "failed" | "cancelled";
         /**
+         * KeptJobRead
+         * @description The folder of one job.
+         */
+        KeptJobRead: {
+            /** Bytes */
+            bytes: number;
+            /** Checkpoint Bytes */
+            checkpoint_bytes: number;
+            /** Deletable */
+            deletable: boolean;
+            /** Export Bytes */
+            export_bytes: number;
+            /** Job Id */
+            job_id: string;
+            /** Name */
+            name: string;
+            status: components["schemas"]["JobStatus"];
+        };
+        /**
+         * KeptModelRead
+         * @description Weights that the studio keeps itself.
+         */
+        KeptModelRead: {
+            /** Bytes */
+            bytes: number;
+            /** Finished Jobs */
+            finished_jobs: number;
+            /** Model Id */
+            model_id: string;
+            /** Running Jobs */
+            running_jobs: number;
+        };
+        /**
          * LengthBinRead
          * @description Rows with `first` to `last` tokens, both counted in.
          */
@@ -1765,6 +2087,32 @@ export interface components {
             text: string;
             /** Truncated */
             truncated: boolean;
+        };
+        /**
+         * Lora
+         * @description Shape of the adapter (Hu et al. 2021, arXiv 2106.09685).
+         */
+        Lora: {
+            /** Alpha */
+            alpha: number;
+            /** Dropout */
+            dropout: number;
+            /** Fan In Fan Out */
+            fan_in_fan_out: boolean;
+            /** Rank */
+            rank: number;
+            /** Target Modules */
+            target_modules: string[];
+            /**
+             * Use Dora
+             * @default false
+             */
+            use_dora?: boolean;
+            /**
+             * Use Rslora
+             * @default false
+             */
+            use_rslora?: boolean;
         };
         /**
          * Mapping
@@ -1798,6 +2146,29 @@ export interface components {
             system?: string | null;
             /** Text */
             text?: string | null;
+        };
+        /**
+         * Measured
+         * @description One measure of both models on the same rows.
+         */
+        Measured: {
+            /** Base */
+            base: number;
+            /** High */
+            high: number;
+            /** Low */
+            low: number;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "loss" | "accuracy" | "exact" | "json_valid" | "json_equal" | "overlap" | "known";
+            /** Prompted */
+            prompted?: number | null;
+            /** Rows */
+            rows: number;
+            /** Tuned */
+            tuned: number;
         };
         /**
          * MeasuredRead
@@ -1958,6 +2329,27 @@ export interface components {
             weights: "ready" | "downloadable" | "unreachable";
         };
         /**
+         * ModelSource
+         * @description Where the weights are or will be.
+         */
+        ModelSource: {
+            /** Commit */
+            commit: string;
+            /** Display Name */
+            display_name: string;
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "embedded" | "hub" | "folder";
+            /** Model Id */
+            model_id: string;
+            /** Path */
+            path: string;
+            /** Ready */
+            ready: boolean;
+        };
+        /**
          * Noted
          * @description A decision or a warning with its reason (message key and parameters).
          */
@@ -1999,6 +2391,21 @@ export interface components {
             v?: 1;
         };
         /**
+         * Notice
+         * @description A reason or a warning: a message key with its parameters, rendered in the reader's language.
+         */
+        Notice: {
+            /** Key */
+            key: string;
+            /**
+             * Params
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+        };
+        /**
          * NoticeRead
          * @description A reason or a warning in the reader's language.
          */
@@ -2011,6 +2418,14 @@ export interface components {
             message: string;
         };
         /**
+         * OfferList
+         * @description What a model can be written as.
+         */
+        OfferList: {
+            /** Offers */
+            offers: components["schemas"]["OfferRead"][];
+        };
+        /**
          * OfferRead
          * @description A format that can be asked for, or why not.
          */
@@ -2019,10 +2434,46 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
             /** Possible */
             possible: boolean;
             reason: components["schemas"]["NoticeRead"] | null;
+        };
+        /**
+         * Optimization
+         * @description How the adapter is trained.
+         */
+        Optimization: {
+            /** Gradient Accumulation Steps */
+            gradient_accumulation_steps: number;
+            /** Gradient Checkpointing */
+            gradient_checkpointing: boolean;
+            /** Learning Rate */
+            learning_rate: number;
+            /**
+             * Long Rows
+             * @enum {string}
+             */
+            long_rows: "truncate" | "drop" | "split";
+            /**
+             * Lr Scheduler
+             * @enum {string}
+             */
+            lr_scheduler: "linear" | "cosine" | "constant";
+            /** Max Grad Norm */
+            max_grad_norm: number;
+            /** Max Length */
+            max_length: number;
+            /** Micro Batch Size */
+            micro_batch_size: number;
+            /** Num Epochs */
+            num_epochs: number;
+            /** Seed */
+            seed: number;
+            /** Warmup Ratio */
+            warmup_ratio: number;
+            /** Weight Decay */
+            weight_decay: number;
         };
         /**
          * PhaseStarted
@@ -2055,6 +2506,100 @@ export interface components {
              * @constant
              */
             v?: 1;
+        };
+        /**
+         * Plan
+         * @description The planner's answer; starts nothing.
+         */
+        Plan: {
+            /**
+             * Alternatives
+             * @default []
+             */
+            alternatives?: components["schemas"]["Alternative"][];
+            /** Available Bytes */
+            available_bytes: number;
+            /**
+             * @default {
+             *       "extra_bytes": 0,
+             *       "factor": 1,
+             *       "own_samples": 0,
+             *       "samples": 0
+             *     }
+             */
+            bound?: components["schemas"]["Bound"];
+            /**
+             * Cut Rows Share
+             * @default 0
+             */
+            cut_rows_share?: number;
+            /**
+             * Cut Tokens Share
+             * @default 0
+             */
+            cut_tokens_share?: number;
+            /** Device Id */
+            device_id: string;
+            /** Heldout Rows */
+            heldout_rows: number;
+            /**
+             * Memory Method
+             * @default closed_form
+             * @enum {string}
+             */
+            memory_method?: "traced" | "closed_form" | "rough";
+            /** Model Id */
+            model_id: string;
+            /**
+             * Objective
+             * @default balanced
+             * @enum {string}
+             */
+            objective?: "quality" | "balanced" | "speed";
+            parts: components["schemas"]["MemoryParts"];
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Bytes Upper */
+            peak_bytes_upper: number;
+            /** Reasons */
+            reasons: components["schemas"]["Notice"][];
+            /** Reserved Bytes */
+            reserved_bytes?: number | null;
+            /** Reserved Method */
+            reserved_method?: ("replayed" | "replayed_expandable") | null;
+            /** Resolved */
+            resolved: {
+                [key: string]: components["schemas"]["Resolved"];
+            };
+            /** Seconds P50 */
+            seconds_p50: number;
+            /** Seconds P90 */
+            seconds_p90: number;
+            /** Steps */
+            steps: number;
+            /**
+             * @default {
+             *       "device_name": "",
+             *       "factor": 1,
+             *       "jobs": 0
+             *     }
+             */
+            time_basis?: components["schemas"]["TimeBasis"];
+            /**
+             * Time Method
+             * @default table
+             * @enum {string}
+             */
+            time_method?: "calibrated" | "table" | "guessed";
+            /** Train Rows */
+            train_rows: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "fits" | "tight" | "does_not_fit";
+            /** Warnings */
+            warnings: components["schemas"]["Notice"][];
         };
         /**
          * PlanRead
@@ -2249,6 +2794,33 @@ export interface components {
             equal: number;
         };
         /**
+         * PushRead
+         * @description An export on its way to a hub.
+         */
+        PushRead: {
+            error: components["schemas"]["ErrorContent"] | null;
+            /** Repo Id */
+            repo_id: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "failed";
+        };
+        /**
+         * PushRequest
+         * @description Body of POST /api/jobs/{id}/exports/{format}/push.
+         */
+        PushRequest: {
+            /**
+             * Private
+             * @default true
+             */
+            private?: boolean;
+            /** Repo Id */
+            repo_id: string;
+        };
+        /**
          * RecommendationRead
          * @description Every model, the best first, and what they were judged by.
          */
@@ -2359,6 +2931,58 @@ export interface components {
             seconds_mean_abs_pct: number | null;
         };
         /**
+         * Report
+         * @description Held-out loss before and after, and what was trained.
+         */
+        Report: {
+            /** Best Step */
+            best_step?: number | null;
+            /** Dropped Rows */
+            dropped_rows: number;
+            /** Heldout Rows */
+            heldout_rows: number;
+            /** Loss After */
+            loss_after: number | null;
+            /** Loss Before */
+            loss_before: number | null;
+            /**
+             * Measures After
+             * @default {}
+             */
+            measures_after?: {
+                [key: string]: number;
+            };
+            /**
+             * Measures Before
+             * @default {}
+             */
+            measures_before?: {
+                [key: string]: number;
+            };
+            /** Peak Bytes */
+            peak_bytes: number;
+            /** Peak Reserved Bytes */
+            peak_reserved_bytes?: number | null;
+            /** Planned Steps */
+            planned_steps?: number | null;
+            /** Seconds */
+            seconds: number;
+            /** Steps */
+            steps: number;
+            /** Tokens */
+            tokens: number;
+            /** Train Loss First */
+            train_loss_first: number;
+            /** Train Loss Last */
+            train_loss_last: number;
+            /** Trained Rows */
+            trained_rows: number;
+            /** Trained Token Share */
+            trained_token_share: number;
+            /** Truncated Rows */
+            truncated_rows: number;
+        };
+        /**
          * ReportRead
          * @description Before and after, with a sentence.
          */
@@ -2414,6 +3038,33 @@ export interface components {
             trained_token_share: number;
             /** Truncated Rows */
             truncated_rows: number;
+        };
+        /**
+         * Resolved
+         * @description One hyper-parameter: its value, who decided it, and the reason when the planner did.
+         */
+        Resolved: {
+            /** Automatic */
+            automatic?: unknown;
+            /**
+             * Origin
+             * @enum {string}
+             */
+            origin: "user" | "preset" | "model" | "planner" | "default";
+            /**
+             * Params
+             * @default {}
+             */
+            params?: {
+                [key: string]: unknown;
+            };
+            /**
+             * Reason
+             * @default
+             */
+            reason?: string;
+            /** Value */
+            value: unknown;
         };
         /**
          * ResolvedRead
@@ -2541,7 +3192,7 @@ export interface components {
              * Format
              * @enum {string}
              */
-            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+            format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
         };
         /**
          * StartFinetuningRequest
@@ -2600,7 +3251,7 @@ export interface components {
              * @description Formats to write the model in when it is trained; each is tried first, with an untrained adapter.
              * @default []
              */
-            exports?: ("adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0")[];
+            exports?: ("adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0")[];
             /**
              * Gradient Accumulation Steps
              * @description Micro-batches per optimizer step.
@@ -2822,6 +3473,29 @@ export interface components {
             v?: 1;
         };
         /**
+         * TimeBasis
+         * @description What predicted seconds rest on, so that the finished job can be compared with them (planner/correction.py).
+         */
+        TimeBasis: {
+            /**
+             * Device Name
+             * @default
+             */
+            device_name?: string;
+            /**
+             * Factor
+             * @default 1
+             */
+            factor?: number;
+            /**
+             * Jobs
+             * @default 0
+             */
+            jobs?: number;
+            /** Step Factor */
+            step_factor?: number | null;
+        };
+        /**
          * TokenCheckRead
          * @description One thing that was checked before a start.
          */
@@ -2951,6 +3625,177 @@ export interface components {
             template: string;
             /** Tokens */
             tokens: components["schemas"]["TokenRead"][];
+        };
+        /**
+         * TrainingJob
+         * @description Everything that `python -m app.training <job folder>` needs.
+         */
+        TrainingJob: {
+            /**
+             * Beta
+             * @default 0.1
+             */
+            beta?: number;
+            /** Checkpoint Every Seconds */
+            checkpoint_every_seconds: number;
+            /** Checkpoint Every Steps */
+            checkpoint_every_steps?: number | null;
+            /** Checkpoints Bytes */
+            checkpoints_bytes?: number | null;
+            /**
+             * Checkpoints Kept
+             * @default 2
+             */
+            checkpoints_kept?: number;
+            /** Continue From */
+            continue_from?: string | null;
+            /** Created At */
+            created_at: string;
+            dataset: components["schemas"]["DatasetSource"];
+            /** Device Id */
+            device_id: string;
+            /**
+             * Dtype
+             * @enum {string}
+             */
+            dtype: "float32" | "bfloat16" | "float16";
+            /**
+             * Early Stopping
+             * @default 0
+             */
+            early_stopping?: number;
+            /**
+             * Exports
+             * @default []
+             */
+            exports?: ("adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0")[];
+            /** Job Id */
+            job_id: string;
+            /**
+             * Keep Best
+             * @default false
+             */
+            keep_best?: boolean;
+            lora: components["schemas"]["Lora"];
+            /**
+             * Method
+             * @default sft
+             * @enum {string}
+             */
+            method?: "sft" | "pretraining" | "classification" | "dpo" | "kto";
+            model: components["schemas"]["ModelSource"];
+            /** Name */
+            name: string;
+            optimization: components["schemas"]["Optimization"];
+            plan: components["schemas"]["Plan"];
+            /**
+             * Quantization
+             * @enum {string}
+             */
+            quantization: "none" | "nf4";
+            /**
+             * Report Rows
+             * @default 0
+             */
+            report_rows?: number;
+            /** Resumed From */
+            resumed_from?: string | null;
+            /**
+             * Schema Version
+             * @default 1
+             * @constant
+             */
+            schema_version?: 1;
+            /** Versions */
+            versions: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * TrialRequest
+         * @description Body of POST /api/datasets/{id}/trial.
+         */
+        TrialRequest: {
+            /** Model Name */
+            model_name: string;
+            /**
+             * Rows
+             * @default 8
+             */
+            rows?: number;
+        };
+        /**
+         * TrialRow
+         * @description One row and both answers.
+         */
+        TrialRow: {
+            /** Base */
+            base: string;
+            /** Base Right */
+            base_right: boolean;
+            /** Expected */
+            expected: string;
+            /** Overlap Base */
+            overlap_base: number;
+            /** Overlap Prompted */
+            overlap_prompted: number;
+            /** Prompted */
+            prompted: string;
+            /** Prompted Right */
+            prompted_right: boolean;
+            /** Question */
+            question: components["schemas"]["Message"][];
+            /** Row */
+            row: number;
+        };
+        /**
+         * TrialStepRead
+         * @description One step, with a failure in the reader's language.
+         */
+        TrialStepRead: {
+            /** Done */
+            done: number;
+            error?: components["schemas"]["ErrorContent"] | null;
+            /** Error Key */
+            error_key?: string | null;
+            /**
+             * Error Params
+             * @default {}
+             */
+            error_params?: {
+                [key: string]: string;
+            };
+            row?: components["schemas"]["TrialRow"] | null;
+            summary?: components["schemas"]["TrialSummary"] | null;
+            /** Total */
+            total: number;
+            /**
+             * Waiting
+             * @default false
+             */
+            waiting?: boolean;
+        };
+        /**
+         * TrialSummary
+         * @description What all rows say.
+         */
+        TrialSummary: {
+            /** Example Rows */
+            example_rows: number[];
+            /** Heldout */
+            heldout: boolean;
+            /** Overlap Base */
+            overlap_base: number;
+            /** Overlap Prompted */
+            overlap_prompted: number;
+            /** Right Base */
+            right_base: number;
+            /** Right Prompted */
+            right_prompted: number;
+            /** Rows */
+            rows: number;
+            /** System Prompt */
+            system_prompt: string;
         };
     };
     responses: never;
@@ -3790,6 +4635,328 @@ export interface operations {
             };
         };
     };
+    try_model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                dataset_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TrialRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_disk: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiskRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_weights: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_offers: {
+        parameters: {
+            query: {
+                model_name: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OfferList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model hub cannot be reached */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_hardware: {
         parameters: {
             query?: never;
@@ -4327,6 +5494,82 @@ export interface operations {
             };
         };
     };
+    get_capsule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Capsule"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     chat_with_job: {
         parameters: {
             query?: never;
@@ -4465,6 +5708,89 @@ export interface operations {
             };
             /** @description No such thing */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4752,7 +6078,7 @@ export interface operations {
             header?: never;
             path: {
                 job_id: string;
-                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
             };
             cookie?: never;
         };
@@ -4829,7 +6155,7 @@ export interface operations {
             header?: never;
             path: {
                 job_id: string;
-                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
             };
             cookie?: never;
         };
@@ -4913,7 +6239,7 @@ export interface operations {
             header?: never;
             path: {
                 job_id: string;
-                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q4_0";
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
                 name: string;
             };
             cookie?: never;
@@ -4974,6 +6300,105 @@ export interface operations {
             };
             /** @description A defect of Affinage */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    push_export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+                export_format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PushRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model hub cannot be reached */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6460,6 +7885,15 @@ export interface operations {
             };
             /** @description Not in this state */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not a supported kind of file */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

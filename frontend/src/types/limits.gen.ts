@@ -49,7 +49,7 @@ export const startLimits = {
   },
   "exports": {
     "list": true,
-    "maxItems": 5
+    "maxItems": 8
   },
   "gradient_accumulation_steps": {
     "integer": true,

@@ -1,17 +1,18 @@
-"""The report of a job: as JSON, and as one HTML file that needs nothing else."""
+"""The report of a job as JSON and as one HTML file that needs nothing else; its capsule."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.report_page import POLICY, render_report
 from app.api.report_wording import report_read
-from app.api.responses import problems
+from app.api.responses import NOT_FOUND, problems
 from app.api.schemas.reports import ReportRead
+from app.contracts.capsule import Capsule
 from app.core.messages import Language
-from app.services import report_service
+from app.services import capsule_service, report_service
 
 router = APIRouter(prefix="/api/jobs/{job_id}", tags=["reports"])
 
@@ -42,3 +43,10 @@ def get_report_page(
         "Content-Language": chosen,
     }
     return HTMLResponse(page, headers=headers)
+
+
+@router.get("/capsule", responses=NOT_FOUND)
+def get_capsule(job_id: str, session: SessionDep, studio: StudioDep, response: Response) -> Capsule:
+    """Return one file by which the job can be told, compared and repeated; it holds no text of the data."""
+    response.headers["Content-Disposition"] = f'attachment; filename="capsule-{job_id}.json"'
+    return capsule_service.make_capsule(studio, session, job_id)

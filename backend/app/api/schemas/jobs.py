@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from app.api.schemas.plans import NoticeRead, PlanRead
+from app.api.schemas.plans import NoticeRead, PlanRead, StartFinetuningRequest
 from app.contracts.status import JobStatus
 
 
@@ -69,7 +69,9 @@ class JobDetail(JobRead):
 
     plan: PlanRead
     commands: dict[str, str]
-    """`curl` and `cli`: lines that start the same job again."""
+    """`config`, `cli`, `curl` and `python`: a file and lines that start the same job again."""
+    request: StartFinetuningRequest
+    """The body that starts it again."""
     notices: list[NoticeRead]
     adapter_path: str | None
 

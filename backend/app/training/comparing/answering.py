@@ -11,7 +11,7 @@ from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaLis
 from app.contracts.job import TrainingJob
 from app.datasets.render import EncodedExample, Renderer
 from app.training.attention import can_unpack
-from app.training.loading import load_model
+from app.training.loading import count_free_cores, load_model, use_physical_cores
 from app.training.lora import adapter_disabled, load_adapter
 
 TOGETHER = {"cpu": 8, "cuda": 16}
@@ -46,7 +46,7 @@ class Answerer:
         self.renderer = Renderer.load(Path(job.model.path))
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or _ANY_CONTEXT)
         self.together = TOGETHER["cuda" if device.type == "cuda" else "cpu"]
-        self._device, self._check = device, check
+        self._device, self._check, self._cores = device, check, use_physical_cores()
 
     @torch.inference_mode()
     def answer(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, tuned: bool) -> list[str]:
@@ -60,6 +60,7 @@ class Answerer:
     def loss(self, row: EncodedExample, *, tuned: bool) -> tuple[float, int]:
         """Return the mean cross-entropy of the row's learned tokens in nats and their number; there is at least one."""
         self._check()
+        self._use_free_cores()
         places = [place for place, trained in enumerate(row.trained) if trained and place > 0]
         ids = torch.tensor([row.ids[: places[-1] + 1]], device=self._device)
         wanted = torch.tensor(places, device=self._device)
@@ -76,6 +77,7 @@ class Answerer:
         return found if found.shape[0] == len(places) else found[places]
 
     def _answer(self, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[str]:
+        self._use_free_cores()
         longest = max(len(prompt) for prompt in prompts)
         ids = torch.full((len(prompts), longest), self.renderer.pad_id, device=self._device)
         mask = torch.zeros_like(ids)
@@ -96,6 +98,10 @@ class Answerer:
             stopping_criteria=StoppingCriteriaList([_Check(self._check)]),
         )
         return [self._text(row[longest:].tolist()) for row in found]
+
+    def _use_free_cores(self) -> None:
+        if self._device.type == "cpu":
+            torch.set_num_threads(count_free_cores(self._cores))
 
     def _text(self, tokens: list[int]) -> str:
         end = next((place for place, token in enumerate(tokens) if token in self.renderer.stop_ids), len(tokens))

@@ -1,7 +1,7 @@
 """Base and tuned on the same held-out rows, and on general questions; one process, one copy of the weights.
 
-The order matters where time is short: losses first, then general questions, then answers batch by batch. What is not
-finished when the time is over is left out, and the numbers of rows say so.
+The order matters where time is short: losses first, then answers batch by batch, then general questions. What is not
+finished when its time is over is left out, and the numbers of rows say so.
 """
 
 import json
@@ -22,15 +22,15 @@ from app.storage.job_dir import JobDir
 from app.training.comparing.answering import Answerer
 from app.training.comparing.interval import compare_pairs
 from app.training.comparing.prompting import Prompting, is_question, make_prompting
-from app.training.comparing.remarks import explain, weigh_knowledge, weigh_prompt
+from app.training.comparing.remarks import explain, judge_preferences, weigh_knowledge, weigh_prompt
 from app.training.loading import find_device
 
 MEASURED_ROWS = 200
 SHOWN_ROWS = 20
-LEAST_SECONDS, TRAINING_SHARE = 120.0, 0.15
+LEAST_SECONDS, TRAINING_SHARE = 150.0, 0.15
 """The comparison may take so long, or this share of what the training took."""
-LOSS_SHARE = 0.4
-"""Of that time, for the losses."""
+LOSS_SHARE, ANSWER_SHARE = 0.25, 0.75
+"""Of that time: when the losses, and when the answers have to be there."""
 FACT_TOKENS = 32
 LEAST_TOKENS, MOST_TOKENS = 24, 256
 """Bounds of an answer's length; between them it is half as long again as the longest expected one."""
@@ -90,18 +90,24 @@ def compare(job_dir: JobDir, job: TrainingJob, report: Report, check_stop: Calla
     if not rows:
         return None
     answerer = Answerer(job, job_dir.adapter, find_device(job.device_id), check)
-    loss_until = time.monotonic() + LOSS_SHARE * allowed
-    losses = _measure_losses(answerer, rows, job.optimization.max_length, lambda: time.monotonic() < loss_until)
+
+    def has_time(share: float) -> bool:
+        return time.monotonic() < started + share * allowed
+
+    losses = _measure_losses(answerer, rows, job.optimization.max_length, lambda: has_time(LOSS_SHARE))
     if not losses.base:
         return None
-    facts, knowledge = _probe(answerer)
     prompting = make_prompting(job_dir.train_file, job.optimization.seed, classes=job.method == "classification")
     asked = [(place, row) for place, row in enumerate(rows) if is_question(row)][: job.report_rows]
     limit = _answer_length(answerer, [row for _, row in asked])
-    answers = _ask(answerer, asked, limit, prompting)
+    answers = _ask(answerer, asked, limit, prompting, lambda: has_time(ANSWER_SHARE))
+    facts, knowledge = _probe(answerer)
     loss = compare_pairs("loss", losses.base, losses.tuned, weights=losses.tokens)
     measures = [loss, *_judge(answers, job)]
-    causes = [] if loss.verdict == "better" else explain(job, report, loss)
+    if job.method in ("dpo", "kto"):
+        causes = judge_preferences(report)
+    else:
+        causes = [] if loss.verdict == "better" else explain(job, report, loss)
     shown = len(prompting.shown) if prompting else 0
     return Comparison(
         rows_in_all=report.heldout_rows,
@@ -139,6 +145,8 @@ def choose_rows(job_dir: JobDir, seed: int) -> list[Example]:
 def _measure_losses(answerer: Answerer, rows: Sequence[Example], max_length: int, has_time: Callable[[], bool]) -> _Losses:
     losses = _Losses()
     for place, row in enumerate(rows):
+        if row.desirable is False:  # an answer that is to become unlikely
+            continue
         try:
             encoded = answerer.renderer.encode(row, max_length)
         except DatasetInvalid:
@@ -198,7 +206,13 @@ def _probe(answerer: Answerer) -> tuple[list[ProbedFact], list[Measured]]:
     return facts, knowledge
 
 
-def _ask(answerer: Answerer, asked: Sequence[tuple[int, Example]], limit: int, prompting: Prompting | None) -> list[_Answers]:
+def _ask(
+    answerer: Answerer,
+    asked: Sequence[tuple[int, Example]],
+    limit: int,
+    prompting: Prompting | None,
+    has_time: Callable[[], bool],
+) -> list[_Answers]:
     """Return the answers of all to each row, as far as the time goes."""
     answers: list[_Answers] = []
     try:
@@ -212,6 +226,8 @@ def _ask(answerer: Answerer, asked: Sequence[tuple[int, Example]], limit: int, p
                 _Answers(place, row, base[at], tuned[at], None if longer is None else next(prompted))
                 for at, (place, row, _, longer) in enumerate(batch)
             ]
+            if not has_time():
+                break
     except _OutOfTime:
         return answers
     return answers

@@ -37,6 +37,14 @@ def explain(job: TrainingJob, report: Report, loss: Measured) -> list[Notice]:
     return causes or [Notice(key="no_effect.unknown")]
 
 
+def judge_preferences(report: Report) -> list[Notice]:
+    """Return what preferences are judged by: the loss of a preferred answer may rise while it wins more clearly."""
+    before, after = report.measures_before.get("reward_margin"), report.measures_after.get("reward_margin")
+    if after is None:
+        return []
+    return [Notice(key="preferences_judged", params={"before": round(before or 0.0, 3), "after": round(after, 3)})]
+
+
 def weigh_prompt(measures: list[Measured], examples: int) -> list[Notice]:
     """Return a notice about the original model with a prompt, by the strictest measure that tells them apart."""
     judged = next(

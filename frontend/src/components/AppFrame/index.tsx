@@ -9,6 +9,7 @@ import { Icon, type IconName } from "@/components/Icon";
 import { MachineCard } from "@/components/MachineCard";
 import { Preferences } from "@/components/Preferences";
 import { ServerBanner } from "@/components/ServerBanner";
+import { useEndNotices } from "@/hooks/useEndNotices";
 import { useMessages } from "@/hooks/useMessages";
 import type { Messages } from "@/locales/en";
 import classes from "./AppFrame.module.css";
@@ -78,6 +79,7 @@ export function AppFrame({ children }: { children: ReactNode }) {
   const [opened, { toggle, close }] = useDisclosure(false);
   const path = useRouterState({ select: (state) => state.location.pathname });
   useEffect(close, [path, close]);
+  useEndNotices();
 
   return (
     <div className={classes.frame}>

@@ -2,6 +2,7 @@ import { Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { hardwareQuery } from "@/api/system";
 import { Calibration } from "@/components/Calibration";
+import { DiskMeter } from "@/components/DiskMeter";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { Facts } from "@/components/Facts";
 import { PageHeader } from "@/components/PageHeader";
@@ -35,6 +36,9 @@ export function Machine() {
               ]}
             />
           )}
+        </Panel>
+        <Panel title={t.disk.title} hint={t.disk.lead}>
+          <DiskMeter />
         </Panel>
         <Panel title={t.calibration.title} hint={t.calibration.lead}>
           <Calibration />

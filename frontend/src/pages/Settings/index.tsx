@@ -2,6 +2,7 @@ import { Button, Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { sessionQuery, settingsQuery, useSignOut } from "@/api/access";
 import { Callout } from "@/components/Callout";
+import { EndNotices } from "@/components/EndNotices";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
@@ -40,6 +41,9 @@ export function Settings() {
             )}
             <TokenList />
           </Stack>
+        </Panel>
+        <Panel title={t.settings.noticesTitle} hint={t.settings.webhook}>
+          <EndNotices />
         </Panel>
         <Panel title={t.settings.inForce} hint={t.settings.readOnly}>
           {settings.error && !settings.data && <ErrorNotice error={settings.error} onRetry={() => void settings.refetch()} />}

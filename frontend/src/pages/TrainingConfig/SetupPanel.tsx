@@ -1,4 +1,5 @@
 import { Select, Skeleton, Stack, TextInput } from "@mantine/core";
+import { ExportTicks } from "@/components/ExportTicks";
 import { ModelSelector } from "@/components/ModelSelector";
 import { ObjectiveField } from "@/components/ObjectiveField";
 import { Panel } from "@/components/Panel";
@@ -56,6 +57,11 @@ export function SetupPanel({ datasets, dataset, model, form, recommendation, onD
           value={epochs}
           error={explainOption("num_epochs", epochs, t, format.small)}
           onChange={(event) => form.setValues({ ...form.values, num_epochs: event.currentTarget.value })}
+        />
+        <ExportTicks
+          model={model}
+          value={form.values.exports ? form.values.exports.split(", ") : []}
+          onChange={(formats) => form.setValues({ ...form.values, exports: formats.join(", ") })}
         />
       </Stack>
     </Panel>

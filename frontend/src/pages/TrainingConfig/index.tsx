@@ -15,6 +15,7 @@ import { FlowSteps } from "@/components/FlowSteps";
 import { Icon } from "@/components/Icon";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
+import { Trial } from "@/components/Trial";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
 import type { StartFinetuningRequest } from "@/types/api";
@@ -113,6 +114,11 @@ export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
               refused={refusedFields(start.error ?? plan.error)}
             />
           </Panel>
+          {dataset && model && (
+            <Panel title={t.trial.title} hint={t.trial.hint}>
+              <Trial datasetId={dataset} modelName={model} />
+            </Panel>
+          )}
           <PlanStrip plan={plan.data} />
         </Stack>
         <div className={classes.plan} id="plan">
