@@ -18,8 +18,8 @@ MAX_DECODED_BYTES = 8 << 30
 """Largest unpacked file."""
 MAX_RATIO = 1000
 """Deflate cannot shrink more than 1,032-fold (zlib, "Maximum Expansion Factor"); whoever comes near it packed nothing but
-one letter. Only tested beyond _FREE_BYTES."""
-_FREE_BYTES = 64 << 20
+one letter. Only tested beyond FREE_BYTES."""
+FREE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 
 _OPENERS: tuple[tuple[bytes, Container, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]], ...] = (
@@ -89,7 +89,7 @@ def _copy(packed: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, targe
     with target.open("wb") as file:
         while chunk := packed.read(_CHUNK_BYTES):
             written += len(chunk)
-            if written > MAX_DECODED_BYTES or (written > _FREE_BYTES and written > MAX_RATIO * packed_bytes):
+            if written > MAX_DECODED_BYTES or (written > FREE_BYTES and written > MAX_RATIO * packed_bytes):
                 raise TooLarge("decoded", most=f"{MAX_DECODED_BYTES >> 30} GiB")
             file.write(chunk)
 

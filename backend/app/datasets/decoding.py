@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.core.errors import DatasetInvalid
-from app.datasets.containers import MAX_DECODED_BYTES
+from app.datasets.containers import FREE_BYTES, MAX_DECODED_BYTES, MAX_RATIO
 
 TableKind = Literal["workbook", "parquet", "arrow", "arrow_stream"]
 
@@ -55,7 +55,8 @@ def main(arguments: list[str]) -> int:
     kind, source, target = arguments[0], Path(arguments[1]), Path(arguments[2])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CHILD_SECONDS, CHILD_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_DECODED_BYTES, MAX_DECODED_BYTES))
+    most = min(MAX_DECODED_BYTES, max(FREE_BYTES, MAX_RATIO * source.stat().st_size))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         other_sheets = _decode_workbook(source, target) if kind == "workbook" else _decode_columns(kind, source, target)

@@ -8,11 +8,12 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.contracts.dataset import DatasetInfo, Mapping
-from app.core.errors import NotFound
+from app.core.errors import Conflict, NotFound
 from app.datasets.importing import RowView, import_file, read_rows, remap
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
-from app.storage.repositories import Datasets
+from app.storage.repositories import Datasets, Jobs
+from app.storage.tables import JobRow
 
 SAMPLE, SAMPLE_NAME = "helpdesk.csv", "helpdesk"
 """File in app/assets and the name that its data set gets."""
@@ -77,9 +78,13 @@ def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInf
 
 
 def delete_dataset(studio: Studio, dataset_id: str) -> None:
-    """Delete a data set; jobs keep their own links to its rows. Raise NotFound."""
+    """Delete a data set. Raise NotFound, and Conflict while a job that has not ended uses it: such a job keeps its own links to
+    the rows, but whoever looks at it wants to see its data."""
     folder = get_dir(studio, dataset_id)
     with studio.database.writing() as session:
+        user = Jobs(session).find_user(JobRow.dataset_id == dataset_id)
+        if user is not None:
+            raise Conflict("dataset_in_use", job_id=user.job_id, status=user.status)
         Datasets(session).delete(dataset_id)
     folder.delete()
 

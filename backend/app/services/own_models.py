@@ -16,6 +16,8 @@ from app.storage.hub import hub_endpoint
 from app.storage.hub_config import fetch_config
 from app.storage.job_dir import utc_now
 from app.storage.model_store import is_folder_id
+from app.storage.repositories import Jobs
+from app.storage.tables import JobRow
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 """Types and architectures name classes; anything else has become source code in other programs (CVE-2026-93348)."""
@@ -65,10 +67,19 @@ def add_model(studio: Studio, name: str) -> FoundModel:
 
 
 def remove_model(studio: Studio, model_id: str) -> None:
-    """Take an added model off the list; its weights stay where they are. Raise NotFound."""
-    # A proxy may have merged the two slashes before the path of a folder.
-    if not studio.added.delete(model_id) and not studio.added.delete(f"/{model_id}"):
+    """Take an added model off the list; its weights stay where they are.
+
+    Raise NotFound, and Conflict while a job that has not ended uses it.
+    """
+    names = (model_id, f"/{model_id}")  # a proxy may have merged the two slashes before the path of a folder
+    listed = next((name for name in names if studio.added.find(name) is not None), None)
+    if listed is None:
         raise NotFound("added_model", model_id=model_id)
+    with studio.database.writing() as session:
+        user = Jobs(session).find_user(JobRow.model_id == listed)
+        if user is not None:
+            raise Conflict("model_in_use", job_id=user.job_id, status=user.status)
+        studio.added.delete(listed)
 
 
 def clean_name(name: str) -> str:

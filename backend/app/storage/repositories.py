@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, Select, cast, delete, func, insert, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased, defer
 
 from app.contracts.dataset import DatasetInfo
@@ -82,6 +82,11 @@ class Jobs:
         ended = [status for status in JobStatus if status.terminal]
         statement = select(JobRow).where(JobRow.status.not_in(ended), JobRow.folder_id == folder_id)
         return self.session.scalars(statement.order_by(JobRow.number)).all()
+
+    def find_user(self, used: ColumnElement[bool]) -> JobRow | None:
+        """Return a job that has not ended and uses something (a condition on its columns), or None."""
+        ended = [status for status in JobStatus if status.terminal]
+        return self.session.scalar(select(JobRow).where(used, JobRow.status.not_in(ended)).order_by(JobRow.number).limit(1))
 
     def settle(self, folder_id: str) -> None:
         """Give the rows of versions that noted no data folder to this one: there was only one then."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -63,12 +64,34 @@ def body(server: TestClient, tiny_model: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def trained(server: TestClient, body: dict[str, Any]) -> dict[str, Any]:
-    """One job, trained to the end through the API, though its data set is deleted as soon as it is queued."""
+    """One job, trained to the end through the API, though the folder of its data set goes as soon as it is queued."""
     short_lived = dataset_id(server)
     answer = server.post("/api/start-finetuning", json={**body, "dataset_id": short_lived, "learning_rate": 0.01})
     assert answer.status_code == 201, answer.text
-    assert server.delete(f"/api/datasets/{short_lived}").status_code == 204
+    check_error(server.delete(f"/api/datasets/{short_lived}"), 409, "conflict")
+    shutil.rmtree(server.app.state.studio.dataset_dir(short_lived).path)  # type: ignore[attr-defined]  # by somebody else
     return wait_for(server, answer.json()["job_id"], "succeeded")
+
+
+def test_what_a_job_uses_can_be_deleted_only_when_the_job_has_ended(client: TestClient, settings: Settings) -> None:
+    """Nobody supervises here: the job stays queued until it is cancelled."""
+    studio = client.app.state.studio  # type: ignore[attr-defined]
+    studio.supervisor.stop()
+    from tests.engine.tiny import write_llama
+
+    write_llama(settings.data_dir / "mine")
+    model = str(settings.data_dir / "mine")
+    assert client.post("/api/models", json={"model": model}).status_code == 201
+    used = dataset_id(client)
+    started = client.post("/api/start-finetuning", json={"dataset_id": used, "model_name": model})
+    assert started.status_code == 201, started.text
+    for address in (f"/api/datasets/{used}", f"/api/models/{model}"):
+        error = check_error(client.delete(address), 409, "conflict")
+        assert started.json()["job_id"] in error["message"]
+        assert client.get("/api/datasets").json()["datasets"][0]["dataset_id"] == used
+    assert client.post(f"/api/jobs/{started.json()['job_id']}/cancel").json()["status"] == "cancelled"
+    for address in (f"/api/datasets/{used}", f"/api/models/{model}"):
+        assert client.delete(address).status_code == 204
 
 
 def test_the_specifications_curl_command_with_its_placeholder_says_that_there_is_no_such_data_set(server: TestClient) -> None:

@@ -1,17 +1,21 @@
 """Tokens, sessions, launch codes: what they open, how they end, and that nothing works without one."""
 
+import asyncio
 import json
 import re
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, WebSocket
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
+from starlette.routing import Mount
 from starlette.websockets import WebSocketDisconnect
 
+from app.api import page
 from app.core.errors import Forbidden
 from app.core.settings import Settings
 from app.main import create_app, serve
@@ -67,6 +71,55 @@ def test_what_is_mounted_or_added_later_is_behind_the_gate_too(tmp_path: Path) -
         assert "inner secret" in client.get("/mounted/secret", headers={"Authorization": f"Bearer {token}"}).text
         with pytest.raises(WebSocketDisconnect), client.websocket_connect("/api/socket"):
             pass
+
+
+SPELLINGS = (
+    "//api/jobs", "/api//jobs", "/api/jobs/", "/./api/jobs", "/x/../api/jobs", "/api/./jobs", "/API/jobs", "/Api/Jobs",
+    "/api/jobs;x", "/api/jobs#x", "/api/jobs?x", "/api\\jobs", "\\api\\jobs", "/api/jobs\0", " /api/jobs", "api/jobs", "/api/health/../jobs",
+    "/api/session/../jobs", "/api/health/", "/api/health;/../jobs", "/v1//models", "/openapi.json/", "/%61pi/jobs", "*", "",
+    "http://localhost:8000/api/jobs",
+)  # fmt: skip
+"""As they arrive after decoding: servers and proxies before us disagree on how an address is read."""
+
+
+async def ask_plainly(app: FastAPI, method: str, path: str) -> tuple[int, str]:
+    """Send one request as it is, without a client that tidies the address up; return status and body."""
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": method,
+        "scheme": "http", "path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"", "headers": [(b"host", b"localhost:8000")],
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000), "state": {},
+    }  # fmt: skip
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:]).decode()
+
+
+def test_no_unusual_spelling_of_an_address_reaches_more_than_a_stranger_may(guarded: Guarded) -> None:
+    for spelling in SPELLINGS:
+        for method in METHODS:
+            status, body = asyncio.run(ask_plainly(guarded.app, method, spelling))
+            assert status in (200, 401, 404, 405, 503), (method, spelling, status)  # 503: the page is not built
+            if status == 200:  # the page, which knows every address, or health
+                assert body == "" or body.lstrip().lower().startswith("<!doctype html") or '"status":"ok"' in body, (
+                    spelling,
+                    body,
+                )
+
+
+def test_nothing_is_mounted_beside_the_api_and_the_page(guarded: Guarded) -> None:
+    """CVE-2026-2652: what lies outside of the guarded addresses is what strangers are served too, and nothing more."""
+    paths = {context.path for context in iter_route_contexts(guarded.app.routes) if context.path is not None}
+    outside = {path for path in paths if not path.startswith(("/api/", "/v1/")) and path not in ("/openapi.json", "/api", "/v1")}
+    pages = {context.path for context in iter_route_contexts(page.router.routes) if context.path is not None}
+    assert outside and outside <= pages | {"/docs"}
+    assert not [route for route in guarded.app.routes if isinstance(route, Mount)]
 
 
 def test_a_token_opens_every_route_and_a_wrong_one_none(guarded: Guarded) -> None:

@@ -49,9 +49,9 @@ def get_dataset(dataset_id: str, studio: StudioDep, language: LanguageDep) -> Da
     return dataset_read(dataset_service.get_dataset(studio, dataset_id), language)
 
 
-@router.delete("/{dataset_id}", status_code=204, responses=NOT_FOUND)
+@router.delete("/{dataset_id}", status_code=204, responses=problems(404, 409))
 def delete_dataset(dataset_id: str, studio: StudioDep) -> None:
-    """Delete a data set. Jobs keep their own copy of its rows."""
+    """Delete a data set that no unfinished job uses. Ended jobs keep their own copy of its rows."""
     dataset_service.delete_dataset(studio, dataset_id)
 
 

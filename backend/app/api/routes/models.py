@@ -41,9 +41,9 @@ def add_model(body: AddModelRequest, studio: StudioDep, language: LanguageDep) -
     return ModelRead.model_validate(planning_service.describe_added(studio, added, language), from_attributes=True)
 
 
-@router.delete("/{model_id:path}", status_code=204, responses=NOT_FOUND)
+@router.delete("/{model_id:path}", status_code=204, responses=problems(404, 409))
 def remove_model(model_id: str, studio: StudioDep) -> None:
-    """Take an added model off the list. Its weights stay, and so do its jobs."""
+    """Take an added model off the list, unless an unfinished job uses it. Its weights stay, and so do its ended jobs."""
     own_models.remove_model(studio, model_id)
 
 
