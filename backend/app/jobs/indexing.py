@@ -79,7 +79,6 @@ def mend_events(session: Session, row: JobRow, job_dir: JobDir) -> None:
     size = job_dir.events_file.stat().st_size if job_dir.events_file.exists() else 0
     if size >= row.events_offset:
         return
-    lines = [(event.seq, event.body) for event in Events(session).after(row.job_id, 0, limit=row.last_seq)]
-    row.last_seq, row.events_offset = job_dir.restore_lines(lines)
+    row.last_seq, row.events_offset = job_dir.restore_lines(Events(session).lines(row.job_id))
     session.flush()
     log.warning("Job %s: %d bytes of events.jsonl were lost and are restored from the database.", row.job_id, size)

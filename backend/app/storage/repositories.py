@@ -1,7 +1,7 @@
 """Queries, one class a table. No rule of the business lives here."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased, defer
@@ -146,6 +146,12 @@ class Events:
         """Return every event of one kind, in order."""
         statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.kind == kind).order_by(JobEventRow.seq)
         return self.session.scalars(statement).all()
+
+    def lines(self, job_id: str) -> Iterator[tuple[int, str]]:
+        """Yield (seq, body) of every event in order, a few at a time."""
+        statement = select(JobEventRow.seq, JobEventRow.body).where(JobEventRow.job_id == job_id).order_by(JobEventRow.seq)
+        for seq, body in self.session.execute(statement.execution_options(yield_per=500)):
+            yield seq, body
 
     def bodies(self, job_id: str, kind: str, limit: int) -> Sequence[str]:
         """Return the bodies of the events of one kind in order: all of them, or `limit` that lie evenly among the event numbers,
