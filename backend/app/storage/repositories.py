@@ -150,8 +150,7 @@ class Events:
     def lines(self, job_id: str) -> Iterator[tuple[int, str]]:
         """Yield (seq, body) of every event in order, a few at a time."""
         statement = select(JobEventRow.seq, JobEventRow.body).where(JobEventRow.job_id == job_id).order_by(JobEventRow.seq)
-        for seq, body in self.session.execute(statement.execution_options(yield_per=500)):
-            yield seq, body
+        yield from self.session.execute(statement.execution_options(yield_per=500)).tuples()
 
     def bodies(self, job_id: str, kind: str, limit: int) -> Sequence[str]:
         """Return the bodies of the events of one kind in order: all of them, or `limit` that lie evenly among the event numbers,
