@@ -69,7 +69,7 @@ def test_every_operation_is_fuzzed_but_those_that_are_named() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: f"{operation.method.upper()} {operation.path}")
 def test_no_request_makes_the_server_fail_or_talk(operation: Any, target: Target) -> None:
-    count = ASKED or (3 if operation.path in SLOW else 6)
+    count = ASKED or (2 if operation.path in SLOW else 4)
 
     @settings(max_examples=count, deadline=None, derandomize=not ASKED, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(), real=st.booleans())
