@@ -162,9 +162,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="affinage-load-") as temporary:
         data_dir: Path = asked.data or Path(temporary) / "data"
         figures: dict[str, Any] = {"cores": psutil.cpu_count()}
-        began = time.monotonic()
-        fill(data_dir, asked.jobs, asked.long_steps)
-        figures["fill_seconds"] = time.monotonic() - began
+        if not data_dir.exists():
+            fill(data_dir, asked.jobs, asked.long_steps)
         if asked.fill_only:
             return
         server = Server(data_dir)
