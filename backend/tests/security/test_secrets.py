@@ -35,6 +35,8 @@ class Watched:
         self.job_id = self.ask("POST", "/api/start-finetuning", json=body)["job_id"]
         while self.ask("GET", f"/api/jobs/{self.job_id}")["status"] not in ENDED:
             self.look_at_processes()
+        while '"queued"' in (listed := self.server.client.get(f"/api/jobs/{self.job_id}/exports").text) or '"running"' in listed:
+            self.look_at_processes()
 
     def ask(self, method: str, path: str, **more: object) -> dict[str, str]:
         answer = self.server.client.request(method, path, **more)  # type: ignore[arg-type]
