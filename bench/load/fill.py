@@ -34,17 +34,17 @@ LONG_JOB = "job-load-long"
 LONG_EVALUATED_EVERY = 1000
 COPY_EVENTS = text("INSERT INTO job_events SELECT :copy, seq, kind, body FROM job_events WHERE job_id = :original")
 MAKE_STEPS = text(
-    """
+    r"""
     WITH RECURSIVE steps(step) AS (SELECT 1 UNION ALL SELECT step + 1 FROM steps WHERE step < :steps)
     INSERT INTO job_events
     SELECT :job, 5 + step + (step - 1) / :every, 'step_logged',
-      replace(replace(replace(:step_body, '"seq":1,', '"seq":' || (5 + step + (step - 1) / :every) || ','),
-        '"step":1,', '"step":' || step || ','), '"loss":1.0,', '"loss":' || (1.0 + 2.0 / step) || ',')
+      replace(replace(replace(:step_body, '"seq"\:1,', '"seq"\:' || (5 + step + (step - 1) / :every) || ','),
+        '"step"\:1,', '"step"\:' || step || ','), '"loss"\:1.0,', '"loss"\:' || (1.0 + 2.0 / step) || ',')
     FROM steps
     UNION ALL
     SELECT :job, 5 + step + step / :every, 'eval_logged',
-      replace(replace(:eval_body, '"seq":1,', '"seq":' || (5 + step + step / :every) || ','),
-        '"step":1,', '"step":' || step || ',')
+      replace(replace(:eval_body, '"seq"\:1,', '"seq"\:' || (5 + step + step / :every) || ','),
+        '"step"\:1,', '"step"\:' || step || ',')
     FROM steps WHERE step % :every = 0
     """
 )
