@@ -2,6 +2,7 @@ import { Checkbox, Stack, Text } from "@mantine/core";
 import { skipToken, useQuery } from "@tanstack/react-query";
 import { offersQuery } from "@/api/exports";
 import { useMessages } from "@/hooks/useMessages";
+import type { ExportFormat } from "@/types/api";
 
 interface ExportTicksProps {
   model: string | undefined;
@@ -16,18 +17,24 @@ export function ExportTicks({ model, value, onChange }: ExportTicksProps) {
   const options = offersQuery(model);
   const { data: offers } = useQuery({ ...options, queryFn: model ? options.queryFn : skipToken });
   return (
-    <Checkbox.Group label={t.exports.ticks} description={t.exports.ticksHint} value={value} onChange={onChange}>
-      <Stack gap={8} mt="sm" data-testid="export-ticks">
-        {(offers ?? []).map((offer) => (
-          <Checkbox
-            key={offer.format}
-            value={offer.format}
-            disabled={!offer.possible}
-            label={t.exports.names[offer.format]}
-            description={offer.reason ? <Text span size="xs">{offer.reason.message}</Text> : t.exports.what[offer.format]}
-          />
-        ))}
-      </Stack>
-    </Checkbox.Group>
+    <details>
+      <summary>
+        {t.exports.ticks}
+        {value.length > 0 && `: ${value.map((name) => t.exports.names[name as ExportFormat]).join(", ")}`}
+      </summary>
+      <Checkbox.Group aria-label={t.exports.ticks} description={t.exports.ticksHint} value={value} onChange={onChange} mt="xs">
+        <Stack gap={8} mt="sm" data-testid="export-ticks">
+          {(offers ?? []).map((offer) => (
+            <Checkbox
+              key={offer.format}
+              value={offer.format}
+              disabled={!offer.possible}
+              label={t.exports.names[offer.format]}
+              description={offer.reason ? <Text span size="xs">{offer.reason.message}</Text> : t.exports.what[offer.format]}
+            />
+          ))}
+        </Stack>
+      </Checkbox.Group>
+    </details>
   );
 }
