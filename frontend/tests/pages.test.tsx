@@ -2,7 +2,7 @@ import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, test } from "vitest";
 import { open, violations } from "./render";
-import { dataset, job, model, plan, ranked, recommendation, serve } from "./server";
+import { dataset, job, model, plan, ranked, recommendation, serve, tokenReport, tokenRow } from "./server";
 
 const models = [
   model(),
@@ -16,6 +16,8 @@ const answers = {
     total: 1,
     offset: 0,
   },
+  "GET /api/datasets/ds-1/token-report": tokenReport,
+  "GET /api/datasets/ds-1/tokens": tokenRow,
   "GET /api/models/available": { models },
   "GET /api/models/recommended": recommendation([
     ranked({ recommended: true }),
@@ -100,6 +102,17 @@ test("a data set shows each problem with its row and column", async () => {
   expect(await screen.findByText("Row 17, column “answer”")).toBeDefined();
   expect(screen.getByText("199 of 200")).toBeDefined();
   expect(await screen.findByText("Now.")).toBeDefined();
+});
+
+test("rows are shown as the tokens that a model sees, as text, and a failed check leads to its rows", async () => {
+  const asked = serve({ ...answers, "GET /api/datasets/ds-1": { ...dataset, rows_in_file: 200 } });
+  open("/datasets/ds-1");
+  expect(await screen.findByText("<b>Now</b>")).toBeDefined();
+  expect(screen.getByText("4 tokens, 2 learned.", { exact: false })).toBeDefined();
+  expect(screen.getByText("4.5% of the rows, 1% of the tokens lost")).toBeDefined();
+  expect(screen.getByText("Stops the start.")).toBeDefined();
+  await userEvent.click(screen.getByRole("button", { name: "9" }));
+  await waitFor(() => expect(asked.at(-1)?.path).toContain("row=9"));
 });
 
 test("French is chosen in the page, asked of the server, and remembered", async () => {

@@ -1,6 +1,6 @@
 /** A small stand-in for the server, typed with its contract; the real one is used in e2e. */
 import { vi } from "vitest";
-import type { Dataset, Hardware, Health, Job, Model, Plan, Recommendation, RecommendedModel } from "@/types/api";
+import type { Dataset, Hardware, Health, Job, Model, Plan, Recommendation, RecommendedModel, TokenReport, TokenRow } from "@/types/api";
 
 export const model = (over: Partial<Model> = {}): Model => ({
   id: "gpt2",
@@ -31,6 +31,43 @@ export const model = (over: Partial<Model> = {}): Model => ({
   added: false,
   ...over,
 });
+
+export const tokenReport: TokenReport = {
+  model: "gpt2",
+  rows: 199,
+  rows_counted: 199,
+  median_length: 40,
+  longest: 700,
+  tokens: 9_000,
+  trained_share: 0.4,
+  max_length: 512,
+  long_rows: "truncate",
+  long_rows_reason: null,
+  histogram: [
+    { first: 1, last: 400, rows: 190 },
+    { first: 401, last: 800, rows: 9 },
+  ],
+  cut_rows_share: 0.045,
+  cut_tokens_share: 0.01,
+  checks: [
+    { check: "start_once", status: "passed", share: 1, message: "No row begins with two start tokens.", hint: "", rows: [] },
+    { check: "end_of_turn", status: "failed", share: 0.95, message: "The model would not learn to stop.", hint: "Raise max_length.", rows: [7, 9] },
+  ],
+  startable: false,
+};
+
+export const tokenRow: TokenRow = {
+  row: 1,
+  template: "plain",
+  full_length: 4,
+  fallback: "none",
+  tokens: [
+    { id: 11, text: "When", trained: false, special: false },
+    { id: 12, text: "?\n", trained: false, special: false },
+    { id: 13, text: "<b>Now</b>", trained: true, special: false },
+    { id: 2, text: "<|endoftext|>", trained: true, special: true },
+  ],
+};
 
 export const dataset: Dataset = {
   dataset_id: "ds-1",

@@ -1,7 +1,9 @@
 /** Data sets: list, read, rows, import with progress, mapping, delete. */
-import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { keepPreviousData, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
 import { errorFrom, get, languageHeader, post, put, remove, Unreachable } from "@/api/client";
-import type { ColumnMapping, Dataset, RowPage } from "@/types/api";
+import type { ColumnMapping, Dataset, RowPage, TokenReport, TokenRow } from "@/types/api";
+
+const CALM_MS = 60_000;
 
 const path = (id: string): string => `/api/datasets/${encodeURIComponent(id)}`;
 
@@ -17,6 +19,39 @@ export const rowsQuery = (id: string, offset: number, limit: number) =>
   queryOptions({
     queryKey: ["datasets", id, "rows", offset, limit],
     queryFn: ({ signal }) => get<RowPage>(`${path(id)}/rows?offset=${offset}&limit=${limit}`, signal),
+  });
+
+/** What a row is read with. */
+export interface Reading {
+  model: string;
+  max_length?: number | undefined;
+  long_rows?: string | undefined;
+  method?: string | undefined;
+}
+
+const asked = (values: object): string => {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) if (value !== undefined && value !== false) search.set(name, String(value));
+  return search.toString();
+};
+
+/** Counting takes a second or two for a model that has not seen these rows; the last answer stays meanwhile. */
+export const tokenReportQuery = (id: string, reading: Reading) =>
+  queryOptions({
+    queryKey: ["datasets", id, "token-report", reading],
+    queryFn: ({ signal }) => get<TokenReport>(`${path(id)}/token-report?${asked(reading)}`, signal),
+    placeholderData: keepPreviousData,
+    staleTime: CALM_MS,
+    retry: false,
+  });
+
+export const tokenRowQuery = (id: string, row: number, { model, method }: Reading, rejected: boolean) =>
+  queryOptions({
+    queryKey: ["datasets", id, "tokens", row, model, method, rejected],
+    queryFn: ({ signal }) => get<TokenRow>(`${path(id)}/tokens?${asked({ row, model, method, rejected })}`, signal),
+    placeholderData: keepPreviousData,
+    staleTime: CALM_MS,
+    retry: false,
   });
 
 export interface Upload {

@@ -5,6 +5,7 @@ import { MappingEditor } from "@/components/MappingEditor";
 import { Panel } from "@/components/Panel";
 import { ProblemList } from "@/components/ProblemList";
 import { RowPreview } from "@/components/RowPreview";
+import { TokenTruth } from "@/components/TokenTruth";
 import { useMessages } from "@/hooks/useMessages";
 import type { Dataset } from "@/types/api";
 
@@ -38,6 +39,7 @@ export function DatasetOverview({ dataset, pageSize = 3 }: { dataset: Dataset; p
       <Panel title={t.dataset.preview} hint={t.dataset.previewHint}>
         <RowPreview datasetId={dataset.dataset_id} pageSize={pageSize} />
       </Panel>
+      <TokenTruth dataset={dataset} />
     </Stack>
   );
 }

@@ -1,7 +1,10 @@
 /** English. `Messages` is the shape that every language has to fill. */
+import * as data from "./data";
+
 const plural = (count: number, one: string, many: string): string => (count === 1 ? one : many);
 
 export const en = {
+  ...data,
   app: {
     tagline: "Fine-tuning studio",
     skip: "Skip to the content",

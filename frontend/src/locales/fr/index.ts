@@ -1,10 +1,12 @@
 /** Français. */
 import type { Messages } from "@/locales/en";
+import * as data from "./data";
 
 /** En français, zéro et un prennent le singulier. */
 const plural = (count: number, one: string, many: string): string => (count < 2 ? one : many);
 
 export const fr: Messages = {
+  ...data,
   app: {
     tagline: "Studio d’affinage",
     skip: "Aller au contenu",

@@ -4,7 +4,7 @@ import { skipToken, useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import type { FormEvent } from "react";
 import { refusedFields } from "@/api/client";
-import { datasetsQuery } from "@/api/datasets";
+import { datasetsQuery, type Reading } from "@/api/datasets";
 import { useStartJob } from "@/api/jobs";
 import { modelsQuery, recommendedQuery } from "@/api/models";
 import { planQuery } from "@/api/plans";
@@ -15,10 +15,11 @@ import { FlowSteps } from "@/components/FlowSteps";
 import { Icon } from "@/components/Icon";
 import { PageHeader } from "@/components/PageHeader";
 import { Panel } from "@/components/Panel";
+import { TokenTruth } from "@/components/TokenTruth";
 import { Trial } from "@/components/Trial";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
-import type { StartFinetuningRequest } from "@/types/api";
+import type { Plan, StartFinetuningRequest } from "@/types/api";
 import { MapPanel } from "./MapPanel";
 import { PlanPanel } from "./PlanPanel";
 import { PlanStrip } from "./PlanStrip";
@@ -28,6 +29,18 @@ import classes from "./TrainingConfig.module.css";
 
 const PLAN_DELAY_MS = 250;
 const NO_REQUEST: StartFinetuningRequest = { dataset_id: "", model_name: "" };
+
+/** How this run would read the rows: the plan's length, and what a person chose besides. */
+function readingOf(plan: Plan | undefined, request: StartFinetuningRequest | undefined): Reading | undefined {
+  if (!plan || !request) return undefined;
+  const { value: length } = plan.resolved.max_length ?? {};
+  return {
+    model: request.model_name,
+    max_length: typeof length === "number" ? length : undefined,
+    long_rows: request.long_rows ?? undefined,
+    method: request.method ?? undefined,
+  };
+}
 
 interface TrainingConfigProps {
   /** From the address: /training?dataset=…&model=… */
@@ -96,6 +109,8 @@ export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
     );
   }
 
+  const shown = datasets.data?.find(({ dataset_id }) => dataset_id === dataset);
+  const reading = readingOf(plan.data, settled);
   const setup = { datasets: datasets.data, dataset, model, form, recommendation: recommended.data };
   const ranking = { recommendation: recommended.data, error: recommended.error, onRetry: () => void recommended.refetch() };
   return (
@@ -114,6 +129,7 @@ export function TrainingConfig({ datasetId, modelName }: TrainingConfigProps) {
               refused={refusedFields(start.error ?? plan.error)}
             />
           </Panel>
+          {shown && reading && <TokenTruth key={shown.content_hash} dataset={shown} reading={reading} />}
           {dataset && model && (
             <Panel title={t.trial.title} hint={t.trial.hint}>
               <Trial datasetId={dataset} modelName={model} />

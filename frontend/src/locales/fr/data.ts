@@ -1,0 +1,48 @@
+/** Français des pages de données : lignes en jetons, préréglages, apporter et corriger des données. */
+import type * as english from "@/locales/en/data";
+
+const plural = (count: number, one: string, many: string): string => (count < 2 ? one : many);
+
+export const tokens: typeof english.tokens = {
+  title: "La vérité sur les jetons",
+  hint: "Exactement ce que le modèle verra, dans son propre gabarit, avant toute dépense.",
+  model: "Lu par",
+  notReady: "Choisissez un modèle présent sur cette machine.",
+  median: "Ligne typique",
+  longest: "Ligne la plus longue",
+  count: (count, raw) => `${count} ${plural(raw, "jeton", "jetons")}`,
+  trained: "Appris",
+  trainedHint: "part des jetons",
+  cut: "Au-delà de la limite",
+  cutNone: "aucune",
+  cutRows: (rows, lost) => `${rows} des lignes, ${lost} des jetons perdus`,
+  cutWhole: (rows) => `${rows} des lignes, divisées`,
+  sample: (counted, all) => `${counted} lignes examinées sur ${all}.`,
+  histogram: "Longueur des lignes en jetons",
+  bar: (first, last, rows, raw) => `${first} à ${last} jetons : ${rows} ${plural(raw, "ligne", "lignes")}`,
+  lastBar: (first, rows, raw) => `${first} jetons et plus : ${rows} ${plural(raw, "ligne", "lignes")}`,
+  limit: (length) => `limite ${length}`,
+  lengths: "Longueurs en tableau",
+  from: "Jetons",
+  rows: "Lignes",
+  checks: "Vérifications",
+  status: { passed: "Réussi", warning: "À regarder", failed: "Empêche le lancement" },
+  atFault: "Lignes :",
+  row: "Une ligne en jetons",
+  rowNumber: "Ligne",
+  show: "Montrer",
+  preferred: "Réponse préférée",
+  rejected: "Réponse écartée",
+  legend: { trained: "appris", context: "contexte", special: "jeton spécial", cut: "après la coupe" },
+  cutHere: (length) => `coupe à ${length} jetons`,
+  templates: {
+    chat: "Écrite avec le gabarit de conversation du modèle.",
+    plain: "Ce modèle n’a pas de gabarit de conversation : écrite avec le gabarit simple indiqué.",
+  },
+  fallbacks: {
+    last_turn: "Le gabarit réécrit les échanges précédents : seule la dernière réponse est apprise.",
+    constructed: "Le gabarit ne peut pas écrire cette réponse telle quelle ; elle est reprise des données et fermée par le jeton de fin du gabarit.",
+  },
+  rowCount: (total, learned) => `${total} jetons, dont ${learned} appris`,
+  all: (count) => `Montrer les ${count} jetons`,
+};
