@@ -12,8 +12,9 @@ from app.services.dataset_service import get_dir
 from app.services.planning_service import EXAMPLE_ROWS, Weights, find_weights, list_models
 from app.services.resolution import resolve_values
 from app.services.row_lengths import measure_lengths
-from app.services.run_plan import FoundModel, count_available, find_config, find_tokenizer_folder, make_plan_request
+from app.services.run_plan import FoundModel, count_available, find_config, make_plan_request
 from app.services.studio import Studio
+from app.services.tokenizer_folders import find_tokenizer_folder
 from app.services.traced_plan import make_known_plan
 
 TYPICAL_PARAMS_PER_GB = 0.4e9

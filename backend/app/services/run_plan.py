@@ -6,16 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from app.contracts.dataset import DatasetInfo
 from app.contracts.hardware import Device, Hardware
-from app.contracts.job import ModelSource
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
-from app.core.errors import Forbidden, ModelUnavailable, NotFound, Unsupported
+from app.core.errors import NotFound, Unsupported
 from app.datasets.token_checks import TokenCheck, check_tokens
 from app.planner.bound import add_records, read_shipped
 from app.planner.configs import write_shape_config
@@ -31,6 +29,7 @@ from app.services.model_entry import ModelEntry
 from app.services.resolution import check_target_modules, read_options, resolve_values
 from app.services.row_lengths import find_counts, measure_lengths
 from app.services.studio import Studio
+from app.services.tokenizer_folders import find_tokenizer_folder
 from app.services.traced_plan import make_traced_plan
 from app.storage.dataset_dir import DatasetDir
 
@@ -131,20 +130,6 @@ def get_device(hardware: Hardware, device_id: str | None) -> Device:
         if device.id == wanted:
             return device
     raise NotFound("device", device_id=device_id, available=", ".join(device.id for device in hardware.devices))
-
-
-def find_tokenizer_folder(studio: Studio, model_name: str) -> Path | None:
-    """Return the folder of a model whose files are on this machine."""
-    source = find_source(studio, model_name)
-    return Path(source.path) if source is not None and source.ready else None
-
-
-def find_source(studio: Studio, model_name: str) -> ModelSource | None:
-    """Return the copy of a model on this machine, or None; a folder that cannot be used counts as none."""
-    try:
-        return studio.models.find(model_name)
-    except (Forbidden, ModelUnavailable):
-        return None
 
 
 def count_available(device: Device) -> int:

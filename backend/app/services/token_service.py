@@ -1,11 +1,10 @@
 """The truth about what will be trained: one row as tokens, and what all rows are under one model."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from app.contracts.options import LongRows, Method
 from app.contracts.plan import Resolved
-from app.core.errors import ModelUnavailable, NotFound
+from app.core.errors import NotFound
 from app.datasets.importing import read_rows
 from app.datasets.token_checks import TokenCheck, check_tokens
 from app.datasets.token_lengths import LengthBin, count_lengths, share_cut
@@ -17,6 +16,7 @@ from app.services.long_rows import JUDGED, make_cut, settle_long_rows
 from app.services.resolution import read_options, resolve_values
 from app.services.row_lengths import count_every
 from app.services.studio import Studio
+from app.services.tokenizer_folders import get_tokenizer_folder
 
 WHOLE_ROW = 1 << 17
 """Tokens shown of a row when no `max_length` is given: the largest that an option may have."""
@@ -63,7 +63,7 @@ def get_tokens(
         example = example.model_copy(update={"messages": example.rejected})
     values = resolve_values(read_options(method=method), get_model(studio, model_id).entry)
     chosen = settle_method(values, folder.read_info().mapping.shape)["method"].value
-    return show_tokens(example, get_folder(studio, model_id), max_length or WHOLE_ROW, judged=chosen in JUDGED)
+    return show_tokens(example, get_tokenizer_folder(studio, model_id), max_length or WHOLE_ROW, judged=chosen in JUDGED)
 
 
 def get_token_report(
@@ -84,7 +84,7 @@ def get_token_report(
     model = get_model(studio, model_id)
     options = read_options(max_length=max_length, long_rows=long_rows, method=method)
     values = settle_method(resolve_values(options, model.entry), info.mapping.shape)
-    counts = token_counts(folder.rows_file, get_folder(studio, model_id), every=count_every(info))
+    counts = token_counts(folder.rows_file, get_tokenizer_folder(studio, model_id), every=count_every(info))
     values = settle_long_rows(values, counts)
     cut = make_cut(values)
     lengths = sorted(count.length for count in counts if count.length)
@@ -102,11 +102,3 @@ def get_token_report(
         cut_tokens_share=cut_tokens,
         checks=check_tokens(counts, cut, classes=values["method"].value == "classification"),
     )
-
-
-def get_folder(studio: Studio, model_id: str) -> Path:
-    """Return where a model's tokenizer lies. Raise ModelUnavailable while it is not on this machine."""
-    source = studio.models.find(model_id)
-    if source is None or not source.ready:
-        raise ModelUnavailable("not_here", model_id=model_id)
-    return Path(source.path)

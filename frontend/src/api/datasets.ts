@@ -54,21 +54,35 @@ export const tokenRowQuery = (id: string, row: number, { model, method }: Readin
     retry: false,
   });
 
+/** How far an upload is, in bytes. */
+export interface Sent {
+  sent: number;
+  total: number;
+  /** Over the whole upload so far; 0 until the first report. */
+  perSecond: number;
+}
+
 export interface Upload {
   file: File;
-  onProgress: (share: number) => void;
+  onProgress: (sent: Sent) => void;
+  /** Breaks the upload off. */
+  signal: AbortSignal;
 }
 
 /** XMLHttpRequest, because fetch does not report how much was sent. */
-function uploadDataset({ file, onProgress }: Upload): Promise<Dataset> {
+function uploadDataset({ file, onProgress, signal }: Upload): Promise<Dataset> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const started = performance.now();
     request.open("POST", "/api/datasets");
     for (const [name, value] of Object.entries(languageHeader())) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => {
-      if (event.lengthComputable) onProgress(event.loaded / event.total);
+    request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
+      const seconds = (performance.now() - started) / 1000;
+      if (lengthComputable) onProgress({ sent: loaded, total, perSecond: seconds > 0 ? loaded / seconds : 0 });
     };
     request.onerror = () => reject(new Unreachable("upload"));
+    request.onabort = () => reject(new DOMException("stopped", "AbortError"));
+    signal.addEventListener("abort", () => request.abort());
     request.onload = () => {
       if (request.status < 400) resolve(JSON.parse(request.responseText) as Dataset);
       else reject(errorFrom(request.status, request.responseText));

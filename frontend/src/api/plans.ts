@@ -1,7 +1,7 @@
 /** What would happen if this were started: memory, time, every value. Starts nothing. And how right earlier plans were. */
 import { keepPreviousData, queryOptions } from "@tanstack/react-query";
 import { get, post } from "@/api/client";
-import type { Plan, PlanRecord, StartFinetuningRequest } from "@/types/api";
+import type { Plan, PlanRecord, Preset, StartFinetuningRequest } from "@/types/api";
 
 /** The last plan stays on the screen while the next one is computed, so that the bar never flickers. */
 export const planQuery = (request: StartFinetuningRequest) =>
@@ -17,3 +17,13 @@ export const planRecordQuery = queryOptions({
   queryKey: ["plan-record"],
   queryFn: ({ signal }) => get<PlanRecord>("/api/plans/record", signal),
 });
+
+/** What is usual for each type of task, for these rows and this model. */
+export const presetsQuery = (datasetId: string, model: string) =>
+  queryOptions({
+    queryKey: ["presets", datasetId, model],
+    queryFn: async ({ signal }) =>
+      (await get<{ presets: Preset[] }>(`/api/presets?${new URLSearchParams({ dataset_id: datasetId, model }).toString()}`, signal)).presets,
+    placeholderData: keepPreviousData,
+    retry: false,
+  });

@@ -810,6 +810,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/presets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Presets
+         * @description Propose loss, passes and learning rate for each type of task, for a data set and a model; changes nothing.
+         */
+        get: operations["list_presets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/session": {
         parameters: {
             query?: never;
@@ -2681,6 +2701,37 @@ export interface components {
             /** Jobs */
             jobs: components["schemas"]["JobRecordRead"][];
             summary: components["schemas"]["RecordSummary"];
+        };
+        /**
+         * PresetList
+         * @description One preset for each type of task.
+         */
+        PresetList: {
+            /** Presets */
+            presets: components["schemas"]["PresetRead"][];
+        };
+        /**
+         * PresetRead
+         * @description Values for one type of task, with the reason of each; they act only when they are sent with a start.
+         */
+        PresetRead: {
+            /** Name */
+            name: string;
+            /** Reasons */
+            reasons: string[];
+            /** Suits */
+            suits: boolean;
+            /**
+             * Task
+             * @enum {string}
+             */
+            task: "chat" | "instruction" | "completion" | "classification" | "preference";
+            /** Usual */
+            usual: boolean;
+            /** Values */
+            values: {
+                [key: string]: unknown;
+            };
         };
         /**
          * PriorityChanged
@@ -7570,6 +7621,92 @@ export interface operations {
             };
             /** @description A defect of Affinage */
             500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_presets: {
+        parameters: {
+            query: {
+                dataset_id: string;
+                model: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PresetList"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The model hub cannot be reached */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -14,6 +14,7 @@ export type Problem = Schemas["ProblemRead"];
 export type Message = Schemas["Message"];
 export type Model = Schemas["ModelRead"];
 export type Plan = Schemas["PlanRead"];
+export type Preset = Schemas["PresetRead"];
 export type Alternative = Schemas["AlternativeRead"];
 export type ResolvedValue = Schemas["ResolvedRead"];
 export type Recommendation = Schemas["RecommendationRead"];

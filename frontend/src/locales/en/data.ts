@@ -41,3 +41,22 @@ export const tokens = {
   rowCount: (total: string, learned: string) => `${total} tokens, ${learned} learned`,
   all: (count: string) => `Show all ${count} tokens`,
 };
+
+export const presets = {
+  label: "Presets by task",
+  hint: "A preset changes nothing until you take it over; every value stays adjustable in the advanced settings.",
+  usual: "usual for these rows",
+  apply: (name: string) => `Take over “${name}”`,
+};
+
+export const bring = {
+  anywhere: "Drop the file anywhere on this page, choose it, or paste rows.",
+  paste: "Paste rows",
+  pasteLabel: "Rows to import",
+  pasteHint: "CSV with a header, JSON, JSON Lines or plain text. Copied from a spreadsheet works too.",
+  pasteName: "pasted",
+  import: "Import",
+  speed: (sent: string, total: string, perSecond: string) => `${sent} of ${total} at ${perSecond}/s`,
+  left: (duration: string) => `${duration} left`,
+  stop: "Stop",
+};

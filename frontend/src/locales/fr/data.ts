@@ -46,3 +46,22 @@ export const tokens: typeof english.tokens = {
   rowCount: (total, learned) => `${total} jetons, dont ${learned} appris`,
   all: (count) => `Montrer les ${count} jetons`,
 };
+
+export const presets: typeof english.presets = {
+  label: "Préréglages par tâche",
+  hint: "Un préréglage ne change rien tant que vous ne le reprenez pas ; chaque valeur reste modifiable dans les réglages avancés.",
+  usual: "habituel pour ces lignes",
+  apply: (name) => `Reprendre « ${name} »`,
+};
+
+export const bring: typeof english.bring = {
+  anywhere: "Déposez le fichier n’importe où sur cette page, choisissez-le, ou collez des lignes.",
+  paste: "Coller des lignes",
+  pasteLabel: "Lignes à importer",
+  pasteHint: "CSV avec en-tête, JSON, JSON Lines ou texte simple. Une copie depuis un tableur convient aussi.",
+  pasteName: "colle",
+  import: "Importer",
+  speed: (sent, total, perSecond) => `${sent} sur ${total} à ${perSecond}/s`,
+  left: (duration) => `encore ${duration}`,
+  stop: "Arrêter",
+};

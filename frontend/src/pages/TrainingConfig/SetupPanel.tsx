@@ -3,6 +3,7 @@ import { ExportTicks } from "@/components/ExportTicks";
 import { ModelSelector } from "@/components/ModelSelector";
 import { ObjectiveField } from "@/components/ObjectiveField";
 import { Panel } from "@/components/Panel";
+import { PresetPicker } from "@/components/PresetPicker";
 import { useMessages } from "@/hooks/useMessages";
 import { explainOption } from "@/lib/optionText";
 import type { Dataset, Recommendation } from "@/types/api";
@@ -46,6 +47,7 @@ export function SetupPanel({ datasets, dataset, model, form, recommendation, onD
         )}
         <ObjectiveField value={form.objective} onChange={form.setObjective} />
         <ModelSelector value={model ?? null} onChange={onModel} recommendation={recommendation} />
+        {dataset && model && <PresetPicker key={`${dataset} ${model}`} datasetId={dataset} model={model} onApply={form.apply} />}
         <TextInput
           label={t.training.epochs}
           description={`${t.training.epochsHint} ${t.training.automaticIs(DEFAULT_EPOCHS)}.`}

@@ -2,8 +2,7 @@ import { Button, Group, Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { datasetsQuery, useSampleDataset, useUploadDataset } from "@/api/datasets";
-import { Callout } from "@/components/Callout";
+import { datasetsQuery, useSampleDataset, useUploadDataset, type Sent } from "@/api/datasets";
 import { DatasetOverview } from "@/components/DatasetOverview";
 import { EmptyState } from "@/components/EmptyState";
 import { ErrorNotice } from "@/components/ErrorNotice";
@@ -25,8 +24,8 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
   const datasets = useQuery(datasetsQuery);
   const upload = useUploadDataset();
   const sample = useSampleDataset();
-  const [sending, setSending] = useState<{ name: string; share: number }>();
-  const [refused, setRefused] = useState(false);
+  const [sending, setSending] = useState<Sent & { name: string }>();
+  const [stopping, setStopping] = useState<() => void>(() => () => undefined);
   useDocumentTitle(t.upload.title);
 
   const shown = datasetId === undefined ? undefined : datasets.data?.find(({ dataset_id }) => dataset_id === datasetId);
@@ -34,12 +33,14 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
 
   const show = (dataset: Dataset): void => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id } });
   const take = (file: File): void => {
-    setRefused(false);
-    setSending({ name: file.name, share: 0 });
+    const stop = new AbortController();
+    setStopping(() => () => stop.abort());
+    setSending({ name: file.name, sent: 0, total: file.size, perSecond: 0 });
     upload.mutate(
-      { file, onProgress: (share) => setSending({ name: file.name, share }) },
+      { file, signal: stop.signal, onProgress: (sent) => setSending({ name: file.name, ...sent }) },
       {
         onSuccess: show,
+        onError: (error) => error.name === "AbortError" && upload.reset(),
         onSettled: () => setSending(undefined),
       },
     );
@@ -66,11 +67,6 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
       <Stack gap="md">
         {upload.error && <ErrorNotice error={upload.error} />}
         {sample.error && <ErrorNotice error={sample.error} />}
-        {refused && (
-          <Callout tone="warn" role="alert">
-            {t.upload.wrongType}
-          </Callout>
-        )}
         {shown && !sending ? (
           <>
             <DatasetOverview key={shown.content_hash} dataset={shown} />
@@ -89,7 +85,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
           </>
         ) : (
           <>
-            <FileDrop onFile={take} onRefused={() => setRefused(true)} sending={sending} />
+            <FileDrop onFile={take} sending={sending} onStop={stopping} />
             <Button
               variant="subtle"
               loading={sample.isPending}
