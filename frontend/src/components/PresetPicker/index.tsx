@@ -4,7 +4,7 @@ import { useState } from "react";
 import { presetsQuery } from "@/api/plans";
 import { useMessages } from "@/hooks/useMessages";
 import { showOption } from "@/lib/optionText";
-import type { OptionName } from "@/lib/limits";
+import type { Messages } from "@/locales/en";
 import type { Preset } from "@/types/api";
 import classes from "./PresetPicker.module.css";
 
@@ -64,7 +64,7 @@ function PresetDetail({ preset, onApply }: { preset: Preset; onApply: (values: R
         <>
           <p className={classes.values}>
             {Object.entries(preset.values)
-              .map(([name, value]) => t.common.labelled(t.options[name as OptionName], showOption(value, t, format.small)))
+              .map(([name, value]) => t.common.labelled(t.options[name as keyof Messages["options"]], showOption(value, t, format.small)))
               .join(" · ")}
           </p>
           <Button size="sm" onClick={() => onApply(preset.values)}>
