@@ -25,7 +25,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClien
     model = write_model(tmp_path_factory.mktemp("models") / "tiny-llama", "llama")
     settings = Settings(data_dir=tmp_path_factory.mktemp("server") / "data", model_roots=str(model.parent))
     with TestClient(create_app(settings), base_url=ADDRESS) as client:
-        body = {"dataset_id": dataset_id(client), "model_name": str(model), "num_epochs": 3, "learning_rate": 0.02}
+        body = {
+            "dataset_id": dataset_id(client),
+            "model_name": str(model),
+            "num_epochs": 3,
+            "learning_rate": 0.02,
+            "report_rows": 0,
+        }
         started = client.post("/api/start-finetuning", json={**body, "exports": ["merged"]})
         assert started.status_code == 201, started.text
         job_id = started.json()["job_id"]
