@@ -14,7 +14,21 @@ from fastapi.routing import APIRoute
 from app.api import page
 from app.api.errors import install_error_handlers
 from app.api.responses import correct_streams, problems
-from app.api.routes import access, chat, datasets, disk, exports, jobs, models, plans, presets, reports, system, trials
+from app.api.routes import (
+    access,
+    chat,
+    dataset_versions,
+    datasets,
+    disk,
+    exports,
+    jobs,
+    models,
+    plans,
+    presets,
+    reports,
+    system,
+    trials,
+)
 from app.api.security import Gate
 from app.core.errors import Conflict
 from app.core.logging import configure_logging
@@ -60,7 +74,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.access = Access(settings)
     app.add_middleware(Gate, access=app.state.access, strangers=create_strangers_app(app.state.access))
     app.include_router(access.sessions)
-    for routes in (access, system, models, datasets, plans, presets, jobs, reports, exports, disk, chat, trials):
+    for routes in (
+        access,
+        system,
+        models,
+        datasets,
+        dataset_versions,
+        plans,
+        presets,
+        jobs,
+        reports,
+        exports,
+        disk,
+        chat,
+        trials,
+    ):
         app.include_router(routes.router)
     app.include_router(exports.offers)
     app.include_router(page.router)

@@ -7,7 +7,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas.datasets import CheckRead, DatasetRead, ProblemRead, RowRead, Splits
+from app.api.schemas.datasets import (
+    AnalysisRead,
+    ChangeRead,
+    CheckRead,
+    DatasetRead,
+    FindingRead,
+    FoundRowRead,
+    ProblemRead,
+    RowRead,
+    Splits,
+)
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.jobs import ErrorRead, JobDetail, JobRead, Progress, StartedRead
 from app.api.schemas.models import RecommendationRead, RecommendedModel, RecommendedPlan
@@ -21,6 +31,7 @@ from app.api.schemas.plans import (
     ResolvedRead,
 )
 from app.api.schemas.system import CalibrationRead, DownloadRead, HardwareRead
+from app.contracts.analysis import REMEDIES, Finding
 from app.contracts.calibration import Calibration
 from app.contracts.dataset import DatasetInfo, Problem
 from app.contracts.job import TrainingJob
@@ -32,6 +43,7 @@ from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
 from app.services import calibration_service, job_service, record_service, reproducing
+from app.services.analyses import AnalysisState
 from app.services.downloads import Download
 from app.services.recommendation_service import RankedModel, Ranking
 from app.services.studio import Studio
@@ -88,6 +100,7 @@ def dataset_read(info: DatasetInfo, language: Language) -> DatasetRead:
                 "characters",
                 "row_characters",
                 "mapping",
+                "changes",
             },
         ),
         mapping=info.mapping,
@@ -95,7 +108,41 @@ def dataset_read(info: DatasetInfo, language: Language) -> DatasetRead:
         problems=[problem_read(problem, language) for problem in info.problems],
         remarks=[problem_read(remark, language) for remark in info.remarks],
         splits=Splits(train=info.train_rows, heldout=info.heldout_rows),
+        changes=[
+            ChangeRead(
+                code=change.code, rows=change.rows, message=localise(f"change.{change.code}", language, rows=change.rows)[0]
+            )
+            for change in info.changes
+        ],
         notices=notices,
+    )
+
+
+def analysis_read(found: AnalysisState, language: Language) -> AnalysisRead:
+    """Return what a second look found, or how far it is."""
+    analysis = found.analysis
+    if analysis is None:
+        return AnalysisRead(state=found.state, done_bytes=found.done_bytes, total_bytes=found.total_bytes)
+    return AnalysisRead(
+        state=found.state,
+        rows=analysis.rows,
+        seconds=analysis.seconds,
+        languages=analysis.languages,
+        findings=[finding_read(finding, analysis.rows, language) for finding in analysis.findings],
+    )
+
+
+def finding_read(finding: Finding, rows: int, language: Language) -> FindingRead:
+    """Return one finding with its sentence."""
+    params = {"count": finding.count, "rows": rows, **finding.params}
+    message, hint = localise(f"finding.{finding.code}", language, **params)
+    return FindingRead(
+        code=finding.code,
+        count=finding.count,
+        remedy=REMEDIES[finding.code],
+        message=message,
+        hint=hint,
+        rows=[FoundRowRead(**found.model_dump()) for found in finding.rows],
     )
 
 

@@ -18,6 +18,7 @@ SHOWN_PROBLEMS = 5
 
 MapOption = Annotated[list[str] | None, typer.Option("--map", help="PART=COLUMN, for example output=Answer; repeatable.")]
 ShapeOption = Annotated[str | None, typer.Option("--shape", help="Arrangement of the columns, with --map.")]
+DatasetArgument = Annotated[str, typer.Argument(help="An id from `affinage data list`.")]
 FileArgument = Annotated[Path, typer.Argument(help="Any table or text file.", exists=True, dir_okay=False, readable=True)]
 
 
@@ -187,6 +188,73 @@ def print_list(terminal: Terminal, found: "list[DatasetRead]") -> None:
     for entry in found:
         table.add_row(entry.dataset_id, entry.name, str(entry.rows), str(entry.splits.heldout), f"{entry.format} · {entry.shape}")
     terminal.console.print(table)
+
+
+@app.command("findings")
+def show_findings(context: typer.Context, dataset_id: DatasetArgument, _json: JsonFlag = False) -> None:
+    """Look at the rows a second time: duplicates, contradictions, refusals, languages, lengths, personal data."""
+    terminal: Terminal = context.obj
+    from app.api.wording import analysis_read
+    from app.core.settings import Settings
+    from app.services.analyses import AnalysisState
+    from app.services.dataset_service import get_dir
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    found = analysis_read(AnalysisState("done", analysis=studio.analyses.get(get_dir(studio, dataset_id))), terminal.language)
+    terminal.document(found)
+    languages = ", ".join(f"{name} {count}" for name, count in found.languages.items())
+    terminal.print(terminal.say("findings_summary", rows=found.rows, languages=languages or "-"))
+    for finding in found.findings:
+        terminal.print(f"[yellow]![/] [bold]{finding.code}[/]  {_escaped(finding.message)} [dim]{_escaped(finding.hint)}[/]")
+    if found.findings:
+        codes = " ".join(finding.code for finding in found.findings)
+        terminal.print(f"\n[dim]affinage data fix {dataset_id} {codes}[/]", style=None)
+
+
+@app.command("fix")
+def fix_findings(
+    context: typer.Context,
+    dataset_id: DatasetArgument,
+    findings: Annotated[list[str], typer.Argument(help="Codes from `affinage data findings`, or bad_rows.")],
+    _json: JsonFlag = False,
+) -> None:
+    """Mend findings in a new version; the data set itself stays as it is."""
+    terminal: Terminal = context.obj
+    from app.api.wording import dataset_read
+    from app.core.settings import Settings
+    from app.services.dataset_versions import fix_dataset
+    from app.services.studio import open_studio
+
+    answer = dataset_read(fix_dataset(open_studio(Settings()), dataset_id, findings), terminal.language)
+    if terminal.as_json:
+        terminal.document(answer)
+        return
+    print_dataset(terminal, answer)
+    for change in answer.changes:
+        terminal.print(f"[green]✓[/] {_escaped(change.message)}")
+
+
+@app.command("export")
+def export_rows(
+    dataset_id: DatasetArgument,
+    shape: Annotated[
+        str, typer.Option(help="messages, sharegpt, alpaca, prompt_completion, question_answer, text, preference or unpaired.")
+    ] = "messages",
+) -> None:
+    """Print the usable rows as JSON Lines in a shape of the field."""
+    import sys
+    from typing import get_args
+
+    from app.core.settings import Settings
+    from app.datasets.exporting import ExportShape
+    from app.services.dataset_versions import export_rows as export
+    from app.services.studio import open_studio
+
+    known = {str(name): name for name in get_args(ExportShape)}
+    if shape not in known:
+        raise typer.BadParameter(", ".join(known))
+    sys.stdout.buffer.writelines(export(open_studio(Settings()), dataset_id, known[shape]))
 
 
 @app.command("show")

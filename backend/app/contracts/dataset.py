@@ -118,6 +118,14 @@ class CsvDialect(Frozen):
     """Whether the first record names the columns."""
 
 
+class Change(Frozen):
+    """What one fix or edit did to the version before."""
+
+    code: str
+    """As the finding that it mended, or `bad_rows`, `unread_rows`, `edited_rows`, `added_rows`, `removed_rows`, `mapping`."""
+    rows: int
+
+
 class DatasetInfo(Frozen):
     """`dataset.json` in a data set's folder."""
 
@@ -158,3 +166,10 @@ class DatasetInfo(Frozen):
     """Characters over all turns, a token estimate before any tokenizer is at hand."""
     row_characters: list[int]
     """Quantiles of characters per row at 0, 5, ..., 100 % (21 numbers)."""
+    version: int = 1
+    parent: str | None = None
+    """Id of the data set that this version was made from."""
+    origin: str | None = None
+    """Id of the first version; None for the first."""
+    changes: list[Change] = []
+    """What makes this version differ from its parent."""

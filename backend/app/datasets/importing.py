@@ -8,7 +8,7 @@ import json
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 from operator import not_
@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from app.contracts.dataset import DatasetInfo, Example, Mapping, PlainExample, Problem
+from app.contracts.dataset import Change, DatasetInfo, Example, Mapping, PlainExample, Problem
 from app.core.errors import DatasetInvalid
 from app.core.messages import localise
 from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_split
@@ -75,24 +75,76 @@ def import_file(
         return _build(opened, fresh, dataset_id=target.dataset_id, name=title, created_at=utc_now(), mapping=mapping, watch=watch)
 
 
-def remap(target: DatasetDir, mapping: Mapping) -> DatasetInfo:
-    """Read the rows again under another mapping. Raise DatasetInvalid and leave everything as it was."""
+def remap(target: DatasetDir, mapping: Mapping, *, version: DatasetDir | None = None) -> DatasetInfo:
+    """Read the rows again under another mapping. Raise DatasetInvalid and leave everything as it was.
+
+    `version`: the result becomes this new data set, and `target` stays as it is.
+    """
     info = target.read_info()
     source = target.source_file(info.format)
-    with target.rebuilt() as fresh:
+    with (version or target).rebuilt() as fresh:
         fresh.source_file(info.format).hardlink_to(source)
-        opened = reopen_source(source, target.decoded_file, info)
         if info.decoded:
             fresh.decoded_file.hardlink_to(target.decoded_file)
         remarks = [remark for remark in info.remarks if remark.key != REPEATED_HEADERS]  # counted again
-        opened = replace(opened, container=info.container, remarks=remarks)
-        return _build(opened, fresh, dataset_id=info.dataset_id, name=info.name, created_at=info.created_at, mapping=mapping)
+        opened = replace(open_again(target), container=info.container, remarks=remarks)
+        built = _build(
+            opened, fresh, dataset_id=(version or target).dataset_id, name=info.name, created_at=info.created_at, mapping=mapping
+        )
+        if version is not None:
+            change = Change(code="mapping", rows=built.rows)
+            built = built.model_copy(update=_lineage(info) | {"created_at": utc_now(), "changes": [change]})
+        else:
+            kept = {"version": info.version, "parent": info.parent, "origin": info.origin, "changes": info.changes}
+            built = built.model_copy(update=kept)
+        fresh.write_info(built)
+        return built
+
+
+def build_version(
+    lines: Iterable[bytes],
+    parent: DatasetInfo,
+    target: DatasetDir,
+    *,
+    mapping: Mapping,
+    columns: list[str],
+    changes: Callable[[], list[Change]],
+    watch: Watch = unwatched,
+) -> DatasetInfo:
+    """Make `target` the version of `parent` that holds these records (`lines` of JSON); `changes` is asked after the last."""
+    with target.rebuilt() as fresh:
+        path = fresh.source_file("jsonl")
+        with path.open("wb") as file:
+            file.writelines(lines)
+        opened = SourceFile(path, "jsonl", "utf-8", columns, "jsonl", layout="lines")
+        info = _build(
+            opened,
+            fresh,
+            dataset_id=target.dataset_id,
+            name=parent.name,
+            created_at=utc_now(),
+            mapping=mapping,
+            watch=watch,
+        )
+        info = info.model_copy(update=_lineage(parent) | {"changes": changes(), "confirmed": parent.confirmed})
+        fresh.write_info(info)
+        return info
+
+
+def _lineage(parent: DatasetInfo) -> dict[str, object]:
+    return {"version": parent.version + 1, "parent": parent.dataset_id, "origin": parent.origin or parent.dataset_id}
+
+
+def open_again(target: DatasetDir) -> SourceFile:
+    """Return the file of a data set, ready to be read."""
+    info = target.read_info()
+    return reopen_source(target.source_file(info.format), target.decoded_file, info)
 
 
 def read_rows(target: DatasetDir, offset: int, limit: int) -> list[RowView]:
     """Return `limit` records of the file from `offset` on, usable or not. The file is read from its beginning."""
     info = target.read_info()
-    opened = reopen_source(target.source_file(info.format), target.decoded_file, info)
+    opened = open_again(target)
     views: list[RowView] = []
     for raw in islice(opened.rows(), offset, offset + limit):
         examples, problems = make_examples(raw, info.mapping)

@@ -24,7 +24,7 @@ def import_upload(
     studio: Studio, source: Path, *, filename: str, name: str | None, mapping: Mapping | None = None
 ) -> DatasetInfo:
     """Import a file as a new data set; it appears whole or not at all. Raise DatasetInvalid, Unsupported, TooLarge."""
-    target = studio.dataset_dir(f"ds-{uuid.uuid4().hex[:12]}")
+    target = new_dir(studio)
     info = import_file(source, filename=filename, name=name, target=target, mapping=mapping)
     with studio.database.writing() as session:
         Datasets(session).put(info, studio.folder_id)
@@ -70,11 +70,23 @@ def get_dataset(studio: Studio, dataset_id: str) -> DatasetInfo:
 
 
 def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInfo:
-    """Read the rows again with another mapping. Raise NotFound, DatasetInvalid."""
-    info = remap(get_dir(studio, dataset_id), mapping)
+    """Read the rows again with another mapping; of a data set that a job has used, as a new version.
+
+    Raise NotFound, DatasetInvalid.
+    """
+    folder = get_dir(studio, dataset_id)
+    with studio.database.reading() as session:
+        used = Jobs(session).uses_dataset(dataset_id)
+    same = folder.read_info().mapping == mapping
+    info = remap(folder, mapping, version=new_dir(studio) if used and not same else None)
     with studio.database.writing() as session:
         Datasets(session).put(info, studio.folder_id)
     return info
+
+
+def new_dir(studio: Studio) -> DatasetDir:
+    """Return the folder of a data set that is still to be made."""
+    return studio.dataset_dir(f"ds-{uuid.uuid4().hex[:12]}")
 
 
 def delete_dataset(studio: Studio, dataset_id: str) -> None:

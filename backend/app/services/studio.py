@@ -15,6 +15,7 @@ from app.core.settings import Settings
 from app.hardware.probe import probe
 from app.jobs.broker import Broker
 from app.jobs.supervisor import Supervisor
+from app.services.analyses import Analyses
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
 from app.services.tracing_service import Tracing, open_tracing
@@ -66,6 +67,7 @@ class Studio:
     broker: Broker
     supervisor: Supervisor
     downloads: Downloads
+    analyses: Analyses
     workers: InferenceWorkers
     tracing: Tracing
     lock: ServerLock
@@ -142,6 +144,7 @@ class Studio:
         """Stop the threads of this process and return its connections; trainers go on."""
         self.broker.close()
         self.downloads.close()
+        self.analyses.close()
         self.supervisor.stop()
         self.workers.close()
         self.tracing.close()
@@ -184,6 +187,7 @@ def open_studio(settings: Settings) -> Studio:
             on_end=Webhook(settings.webhook_url, data_dir, database).tell,
         ),
         downloads=Downloads(models),
+        analyses=Analyses(),
         workers=workers,
         tracing=tracing,
         lock=ServerLock(data_dir),

@@ -7,6 +7,7 @@ datasets/<id>/
     train.jsonl         the rows that are trained
     heldout.jsonl       the rows that are only measured (empty when there are too few rows)
     dataset.json        DatasetInfo
+    analysis/           what a second look at the rows found (a cache, may be deleted)
     tokens/             token counts of the rows by tokenizer (a cache, may be deleted)
 
 A data set appears under its id complete or not at all: it is built in `.<id>.new` and renamed.
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.contracts.analysis import Analysis
 from app.contracts.dataset import DatasetInfo, Example, FileFormat
 from app.storage.job_dir import fsync_folder, write_atomically
 
@@ -33,6 +35,7 @@ class DatasetDir:
         self.train_file = path / "train.jsonl"
         self.heldout_file = path / "heldout.jsonl"
         self.tokens_folder = path / "tokens"
+        self.analysis_folder = path / "analysis"
 
     def source_file(self, file_format: FileFormat) -> Path:
         """Return where the given file is kept."""
@@ -57,6 +60,15 @@ class DatasetDir:
             return self.read_info()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def find_analysis(self) -> Analysis | None:
+        """Return what a second look at the rows found, or None where nobody has looked at these rows yet."""
+        try:
+            analysis = Analysis.model_validate_json((self.analysis_folder / "analysis.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return None
+        info = self.find_info()
+        return analysis if info is not None and info.content_hash == analysis.content_hash else None
 
     def read_examples(self, path: Path | None = None) -> Iterator[Example]:
         """Yield the examples in `rows.jsonl`, or in another of the row files."""

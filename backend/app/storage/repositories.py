@@ -21,6 +21,10 @@ class Jobs:
     def __init__(self, session: Session) -> None:
         self.session = session
 
+    def uses_dataset(self, dataset_id: str) -> bool:
+        """Say whether there is a job of this data set, ended ones included."""
+        return self.session.scalar(select(JobRow.job_id).where(JobRow.dataset_id == dataset_id).limit(1)) is not None
+
     def add(self, job: TrainingJob, folder_id: str) -> JobRow:
         """Insert a queued job that lies in the data folder `folder_id`."""
         row = JobRow(

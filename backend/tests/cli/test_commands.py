@@ -65,6 +65,19 @@ def test_data_is_imported_listed_and_shown(affinage: Affinage, questions: Path) 
     assert "0 + 1?" in shown.stdout and "2." in shown.stdout and "2 + 1?" not in shown.stdout
 
 
+def test_findings_are_shown_mended_and_exported(affinage: Affinage, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer\nWho?,anna@example.org\nWho?,anna@example.org\nWhere?,Here.\n")
+    dataset_id = affinage("data", "import", str(file), "--json").document["dataset_id"]
+    found = affinage("data", "findings", dataset_id, "--json").document
+    assert [finding["code"] for finding in found["findings"]] == ["exact_duplicates", "emails"]
+    assert f"affinage data fix {dataset_id} exact_duplicates emails" in affinage("data", "findings", dataset_id).stdout
+    fixed = affinage("data", "fix", dataset_id, "exact_duplicates", "emails", "--json").document
+    assert (fixed["version"], fixed["rows"]) == (2, 2)
+    lines = affinage("data", "export", fixed["dataset_id"], "--shape", "sharegpt").stdout.splitlines()
+    assert lines[0] == '{"conversations":[{"from":"human","value":"Who?"},{"from":"gpt","value":"[email]"}]}'
+
+
 def test_a_file_that_is_no_data_fails_with_a_sentence_and_a_hint(affinage: Affinage, tmp_path: Path) -> None:
     picture = tmp_path / "picture.csv"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)))

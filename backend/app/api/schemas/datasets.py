@@ -1,10 +1,11 @@
 """What the data set routes take and answer."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.errors import ErrorContent
+from app.contracts.analysis import FindingCode, Remedy
 from app.contracts.dataset import Container, Fallback, FileFormat, Mapping, Message, Shape
 from app.contracts.options import LongRows
 from app.datasets.token_checks import Check, Status
@@ -25,6 +26,14 @@ class Splits(BaseModel):
 
     train: int
     heldout: int
+
+
+class ChangeRead(BaseModel):
+    """What one fix or edit did to the version before."""
+
+    code: str
+    rows: int
+    message: str
 
 
 class DatasetRead(BaseModel):
@@ -58,6 +67,14 @@ class DatasetRead(BaseModel):
     """Sentences about the whole data set (no held-out rows, ...)."""
     content_hash: str
     source_bytes: int
+    version: int = 1
+    """1 for an imported file; a version made from it is one further."""
+    parent: str | None = None
+    """Id of the data set that this version was made from."""
+    origin: str | None = None
+    """Id of the first version; null for the first."""
+    changes: list[ChangeRead] = []
+    """What makes this version differ from its parent."""
 
 
 class DatasetList(BaseModel):
@@ -186,3 +203,67 @@ class CheckRead(BaseModel):
     """Rows that repeat an earlier one exactly."""
     splits: Splits | None = None
     error: ErrorContent | None = None
+
+
+class FoundRowRead(BaseModel):
+    """One row of a finding."""
+
+    row: int
+    other: int | None
+    """The row that it repeats or contradicts."""
+    text: str
+    """What was found, shortened."""
+
+
+class FindingRead(BaseModel):
+    """One kind of remark about many rows: no error, and it may spoil a model."""
+
+    code: FindingCode
+    count: int
+    remedy: Remedy
+    """What its fix does: leave the rows out, mask what was found, move the rows to training."""
+    message: str
+    hint: str
+    """What the fix does, in words."""
+    rows: list[FoundRowRead]
+    """The first of them."""
+
+
+class AnalysisRead(BaseModel):
+    """What a second look at the rows found; ask again while it runs."""
+
+    state: Literal["running", "done", "failed"]
+    done_bytes: int = 0
+    total_bytes: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    languages: dict[str, int] = {}
+    """Rows by language, as far as one was recognised; the most frequent first."""
+    findings: list[FindingRead] = []
+
+
+class FixRequest(BaseModel):
+    """Findings to mend, by their codes; `bad_rows` leaves out the rows that cannot be used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    findings: list[Annotated[str, Field(max_length=80)]] = Field(min_length=1, max_length=20)
+
+
+class RowEdit(BaseModel):
+    """New values of one row, by column; columns that are not named keep theirs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    row: int = Field(ge=1)
+    values: dict[str, Any] | None
+    """null leaves the row out."""
+
+
+class EditRequest(BaseModel):
+    """Rows to change, to leave out and to add; the answer is a new version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    edited: list[RowEdit] = Field(default=[], max_length=1000)
+    added: list[dict[str, Any]] = Field(default=[], max_length=1000)
