@@ -48,5 +48,7 @@ def get_report_page(
 @router.get("/capsule", responses=NOT_FOUND)
 def get_capsule(job_id: str, session: SessionDep, studio: StudioDep, response: Response) -> Capsule:
     """Return one file by which the job can be told, compared and repeated; it holds no text of the data."""
+    capsule = capsule_service.make_capsule(studio, session, job_id)
+    # now it is known that there is such a job: any other name may hold what no header can
     response.headers["Content-Disposition"] = f'attachment; filename="capsule-{job_id}.json"'
-    return capsule_service.make_capsule(studio, session, job_id)
+    return capsule
