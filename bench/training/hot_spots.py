@@ -22,7 +22,8 @@ from app.storage.job_dir import JobDir
 PROFILED_STEPS = 2
 GROUPS = {
     "matrix products": ("mm", "addmm", "addmm_", "linear", "mkldnn_linear", "_linear_pointwise", "addmm.out", "mm.out"),
-    "attention products": ("bmm", "baddbmm", "baddbmm_", "_scaled_dot_product_flash_attention_for_cpu",
+    "attention products": ("attention", "attention_backward", "bmm", "baddbmm", "baddbmm_",
+                           "_scaled_dot_product_flash_attention_for_cpu",
                            "_scaled_dot_product_flash_attention_for_cpu_backward"),
     "copies and casts": ("copy_", "cat", "clone", "_to_copy", "fill_", "zero_", "index", "index_select", "index_put_",
                          "_index_put_impl_", "embedding", "index_copy_", "index_add_", "gather", "scatter_", "slice_backward"),

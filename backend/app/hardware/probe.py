@@ -8,6 +8,7 @@ import os
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -17,6 +18,8 @@ from app.hardware.nvidia import Cards, find_cards
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Processor flags that make bfloat16 products native; without one, 16 bits are slower than 32."""
+TILE_FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+"""What native/attention.c needs."""
 PCI_VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
 
 
@@ -26,15 +29,16 @@ def probe(data_dir: Path, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"
     `proc` and `sys` are the kernel's file trees; tests hand in their own.
     """
     total, available = read_memory(proc, sys)
-    cpu_name, cores, bf16 = read_processor(proc, sys)
+    read = read_processor(proc, sys)
     processor = Device(
         id="cpu",
         kind="cpu",
-        name=cpu_name,
+        name=read.name,
         memory_total_bytes=total,
         memory_free_bytes=available,
-        bf16=bf16,
-        cores=cores,
+        bf16=read.bf16,
+        tiles=read.tiles,
+        cores=read.cores,
     )
     cards = find_cards()
     unused = explain_unused(cards, find_engine_build(), sys)
@@ -44,7 +48,7 @@ def probe(data_dir: Path, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"
         memory_total_bytes=total,
         memory_available_bytes=available,
         disk_free_bytes=find_free_disk(data_dir),
-        cpu_name=cpu_name,
+        cpu_name=read.name,
         driver_version=cards.driver_version,
         unused_reason=unused,
     )
@@ -66,8 +70,17 @@ def read_memory(proc: Path, sys: Path) -> tuple[int, int]:
     return total, max(0, available)
 
 
-def read_processor(proc: Path, sys: Path) -> tuple[str, int, bool]:
-    """Return (name, usable physical cores, native bfloat16).
+class Processor(NamedTuple):
+    """What /proc/cpuinfo says, and how many physical cores this process may use."""
+
+    name: str
+    cores: int
+    bf16: bool
+    tiles: bool
+
+
+def read_processor(proc: Path, sys: Path) -> Processor:
+    """Return the processor.
 
     Hyper-threads add nothing to matrix products, so threads of one core count once; affinity and quota are honoured.
     """
@@ -86,7 +99,7 @@ def read_processor(proc: Path, sys: Path) -> tuple[str, int, bool]:
     name = first.get("model name") or first.get("Hardware") or "CPU"
     flags = frozenset((first.get("flags") or first.get("Features") or "").split())
     # ARM lists `bf16` among its features from ARMv8.6 on.
-    return name, max(1, cores), bool(flags & BF16_FLAGS) or "bf16" in flags
+    return Processor(name, max(1, cores), bool(flags & BF16_FLAGS) or "bf16" in flags, flags >= TILE_FLAGS)
 
 
 def _fields(block: str) -> dict[str, str]:

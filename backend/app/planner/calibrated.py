@@ -157,7 +157,7 @@ def _fit(key: _Key) -> Pace:
     samples = [
         replace(sample, weight=1.0 if (step.shape.family == "gpt2") == key.older else OTHER_BLOCKS_WEIGHT)
         for step in steps
-        for sample in list_samples(step, calibration.device_kind, traced=key.traced)
+        for sample in list_samples(step, calibration.device_kind, traced=key.traced, tiles=calibration.tiles)
     ]
     return fit_pace(samples, guess_pace(calibration), trust=TRUST)
 
@@ -181,7 +181,7 @@ def guess_pace(calibration: Calibration) -> Pace:
     )
 
 
-def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool) -> list[Sample]:
+def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool, tiles: bool = False) -> list[Sample]:
     """Return a measured step, and its forward pass if that was timed, with their work as it was counted or in closed form."""
     labels = step.micro_batch * step.length * step.trained_share
     run = RunShape(
@@ -193,6 +193,7 @@ def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool) -> lis
         adapter_params=count_adapter_params(step.shape, step.rank, step.target_modules),
         rank=step.rank,
         checkpointing=step.checkpointing,
+        tiles=tiles,
     )
     counted = _read_work(step.work) if traced else count_step_work(step.shape, run).at(run.micro_batch, run.length, labels)
     found = [Sample(counted, step.seconds)]

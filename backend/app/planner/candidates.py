@@ -128,6 +128,7 @@ class Estimator:
             checkpointing=knobs.checkpointing,
             compute_capability=(device.compute_capability or (0, 0))[0],
             packed=device.kind == "cpu" and self.shape.family in PACKED_FAMILIES,
+            tiles=device.tiles,
             # The engine computes one after the other where dropout draws its numbers.
             lanes=count_lanes(device.cores or 1) if device.kind == "cpu" and not self._value("lora_dropout") else 1,
         )

@@ -19,7 +19,7 @@ LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 24, "cuda": 1 << 24}
 FUSED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "qwen2"})
 """Families whose blocks are fused on a processor (training/blocks.py)."""
 PRODUCT_ATTENTION_TOKENS = 512
-"""On the processor rows up to this length attend by plain products and keep their weights (training/attention.py)."""
+"""On a processor without tiles rows up to this length attend by plain products and keep their weights (training/attention.py)."""
 CPU_HOLES = 1.08
 """On the processor the heap reaches this much further than the tensors in it. Replays (planner/trace/heap.py) of Llama and
 GPT-2 steps, with and without recomputation, give 1.02 to 1.19 of activations and logits together, 1.07 where both are large."""
@@ -61,6 +61,12 @@ def count_probe_bytes(run: RunShape) -> int:
     return 12 * run.adapter_params if run.device == "cpu" else 0
 
 
+def keeps_weights(run: RunShape) -> bool:
+    """Return whether attention keeps its weights for the backward pass, as plain products do."""
+    in_blocks = run.tiles and run.dtype == "bfloat16"
+    return run.device == "cpu" and run.length <= PRODUCT_ATTENTION_TOKENS and not in_blocks
+
+
 def count_saved_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return what autograd keeps of one block for the whole micro-batch, without recomputation."""
     return count_saved_bytes_per_token(shape, run) * run.tokens + count_saved_bytes_per_place(shape, run) * run.places
@@ -98,8 +104,9 @@ def count_saved_bytes_per_place(shape: ModelShape, run: RunShape) -> int:
     e = run.element_bytes
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if run.device == "cpu":
-        weights = e * shape.heads * run.length if run.length <= PRODUCT_ATTENTION_TOKENS else e * queries
-        return e * (queries + 2 * keys) + weights
+        # The kernels keep their output and a 32-bit statistic per head.
+        beside = e * shape.heads * run.length if keeps_weights(run) else e * queries + 4 * shape.heads
+        return e * (queries + 2 * keys) + beside
     # Keys and values are expanded to all heads before PyTorch's attention; one 32-bit statistic per head.
     return 3 * e * queries + 4 * shape.heads
 
@@ -107,7 +114,7 @@ def count_saved_bytes_per_place(shape: ModelShape, run: RunShape) -> int:
 def count_transient_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return what the backward pass of one block needs beside the kept tensors: gradients of its widest part."""
     wide = run.element_bytes * (3 * shape.intermediate + 4 * shape.hidden) * run.tokens
-    if run.device == "cpu" and run.length <= PRODUCT_ATTENTION_TOKENS:
+    if keeps_weights(run):
         return max(wide, 2 * run.element_bytes * shape.heads * run.length * run.places)
     return wide
 

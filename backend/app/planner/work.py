@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from app.contracts.plan import ModelShape
 from app.contracts.trace import StepCosts
-from app.planner.memory import PRODUCT_ATTENTION_TOKENS, count_saved_bytes_per_place, count_saved_bytes_per_token
+from app.planner.memory import count_saved_bytes_per_place, count_saved_bytes_per_token, keeps_weights
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_block_weights
 from app.planner.traced import Terms, Work, count_terms, list_coefficients
@@ -29,6 +29,8 @@ FORWARD_SHARE = 0.40
 """Counted: of a step's element-wise traffic and launches, what a forward pass without gradients has."""
 LOSS_TRAFFIC_PER_LOGIT = 24.0
 """Bytes that the loss moves per logit beside reading it and writing its gradient: cast, log-softmax, exponential, one-hot."""
+SCORE_BLOCK = 32
+"""Queries and keys of a block of the attention kernel (training/native/attention.c)."""
 ATTENTION_BYTES_PER_SCORE = 5.0
 """Counted: numbers that the products of an attention with stored scores move per score, forward and backward."""
 
@@ -82,8 +84,8 @@ def count_step_work(shape: ModelShape, run: RunShape) -> WorkTerms:
     passes = 3.0 if run.checkpointing else 2.0
     again = 1.0 + (RECOMPUTED_SHARE if run.checkpointing else 0.0)
     # Q K^T and P V: 4 operations per score and width forward, twice that backward; the fused kernel forms the scores anew.
-    fused = run.device != "cpu" or run.length > PRODUCT_ATTENTION_TOKENS
-    attention = 12.0 + (4.0 if run.checkpointing else 0.0) + (2.0 if fused else 0.0)
+    fused = not keeps_weights(run)
+    attention = (12.0 + (4.0 if run.checkpointing else 0.0) + (2.0 if fused else 0.0)) * _find_computed_share(run)
     adapter = 8.0 if run.checkpointing else 6.0
     return _count(
         shape, run, passes=passes, adapter=adapter, attention=attention, head=4.0, again=again, stored=not fused,
@@ -95,9 +97,14 @@ def count_step_work(shape: ModelShape, run: RunShape) -> WorkTerms:
 def count_forward_work(shape: ModelShape, run: RunShape) -> WorkTerms:
     """Return the work of the same rows without gradients."""
     return _count(
-        shape, run, passes=1.0, adapter=2.0, attention=4.0, head=2.0, again=FORWARD_SHARE, stored=False,
-        loss=run.element_bytes + LOSS_TRAFFIC_PER_LOGIT / 2,
+        shape, run, passes=1.0, adapter=2.0, attention=4.0 * _find_computed_share(run), head=2.0, again=FORWARD_SHARE,
+        stored=False, loss=run.element_bytes + LOSS_TRAFFIC_PER_LOGIT / 2,
     )  # fmt: skip
+
+
+def _find_computed_share(run: RunShape) -> float:
+    """Return the share of an attention's scores that is computed: the kernel leaves out the future, block by block."""
+    return 0.5 * (1 + SCORE_BLOCK / run.length) if run.tiles and run.dtype == "bfloat16" else 1.0
 
 
 def _count(

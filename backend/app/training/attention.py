@@ -1,9 +1,10 @@
-"""Causal attention on the processor as plain batched matrix products.
+"""Causal attention on the processor: one kernel for bfloat16 where the processor has tiles, else plain batched products.
 
 PyTorch's fused attention has a slow backward pass on processors: 3 to 5 times slower than these products up to 512
 tokens (measured on two cores with AVX-512 BF16). Beyond that the (length x length) matrices grow too large and the
-fused one is used. Rows are padded on the right and labels skip the padding, so causality is the only mask needed:
-a name that transformers has no mask function for gets none.
+fused one is used. The kernel (native/attention.c) keeps no such matrix, for any length. Rows are padded on the right
+and labels skip the padding, so causality is the only mask needed: a name that transformers has no mask function for
+gets none.
 
 All else in a model works on each token alone. So a packed micro-batch (batching.py) is a batch of one long row to the
 model, and only here its tokens are laid out as rows.
@@ -63,6 +64,22 @@ class _Products(torch.autograd.Function):
         return grad_q.view(ctx.query_shape), grad_k.view(ctx.key_shape), grad_v.view(ctx.key_shape), None
 
 
+class _Blocks(torch.autograd.Function):
+    """The same in blocks of queries and keys, the scores computed again for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+        out, logsums = primitives.attention(query, key, value, scale)
+        ctx.save_for_backward(query, key, value, out, logsums)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        return *primitives.attention_backward(grads[0].contiguous(), *ctx.saved_tensors, ctx.scale), None
+
+
 class _LaidOut(torch.autograd.Function):
     """The heads of packed tokens at their places in rows: (tokens, heads * width) -> (rows, heads, length, width)."""
 
@@ -93,6 +110,9 @@ class _Gathered(torch.autograd.Function):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Attend causally: (rows, heads, length, width) and fewer heads of keys and values -> the shape of the queries."""
+    if primitives.takes_attention_kernel(query):
+        blocks: Tensor = _Blocks.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+        return blocks
     if query.shape[2] <= LONGEST:
         out: Tensor = _Products.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
         return out

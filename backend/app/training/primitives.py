@@ -1,6 +1,6 @@
 """The passes over activations between the matrix products of a step on a processor.
 
-Each is one kernel of native/kernels.c where that was compiled and the arrays are float32 or bfloat16, else the same formula
+Each is one kernel of native/ where that was compiled and the arrays are float32 or bfloat16, else the same formula
 in PyTorch's operators. The kernels are operations of PyTorch (`torch.ops.affinage`) that do nothing on `meta`, where the
 planner traces: all arrays are made here, where it sees them.
 
@@ -11,6 +11,7 @@ may be wider than what is read of them.
 
 import ctypes
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -278,6 +279,60 @@ def causal_softmax_backward(grad: Tensor, weights: Tensor, groups: int, scale: f
         return grad
     found: Tensor = torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
     return found.mul_(scale)
+
+
+@_kernel("Tensor query, Tensor key, Tensor value, float scale, Tensor(a!) out, Tensor(b!) logsums")
+def _attention(  # noqa: PLR0917
+    query: Tensor, key: Tensor, value: Tensor, scale: float, out: Tensor, logsums: Tensor
+) -> tuple[Any, ...]:
+    return *_count_attention(query, key), scale, query, key, value, out, logsums
+
+
+@_kernel(
+    "Tensor query, Tensor key, Tensor value, float scale, Tensor out, Tensor logsums, Tensor grad, "
+    "Tensor(a!) grad_query, Tensor(b!) grad_key, Tensor(c!) grad_value"
+)
+def _attention_backward(query: Tensor, key: Tensor, value: Tensor, scale: float, *arrays: Tensor) -> tuple[Any, ...]:
+    return *_count_attention(query, key), scale, query, key, value, *arrays
+
+
+def _count_attention(query: Tensor, key: Tensor) -> tuple[int, int, int, int]:
+    """Return what shares keys, how often they are shared, tokens, width."""
+    return key.shape[0] * key.shape[1], query.shape[1] // key.shape[1], query.shape[2], query.shape[3]
+
+
+@lru_cache(maxsize=1)
+def _has_tiles() -> bool:
+    library = load_library()
+    return library is not None and bool(library.attention_has_tiles())
+
+
+def takes_attention_kernel(query: Tensor) -> bool:
+    """Return whether attention is one kernel here: bfloat16 on a processor with tiles for its products."""
+    return query.dtype == torch.bfloat16 and query.device.type in ("cpu", "meta") and _has_tiles()
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return causal softmax(scale * Q K^T) V, (B, heads, L, D), and the binary logarithms of its sums, (B, heads, L) float32.
+
+    Needs the kernel. Heads of keys and values are fewer where queries share them. Everything is contiguous.
+    """
+    out, logsums = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=torch.float32)
+    _attention(query, key, value, scale, out, logsums)
+    return out, logsums
+
+
+def attention_backward(  # noqa: PLR0917
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, logsums: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key and value.
+
+    With S = scale * Q K^T and P = e^S / 2^logsums: dV = P^T dO, dS = P x (dO V^T - sum(dO x O)), dQ = scale dS K,
+    dK = scale dS^T Q (Dao 2023, arXiv 2307.08691).
+    """
+    grads = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+    _attention_backward(query, key, value, scale, out, logsums, grad, *grads)
+    return grads
 
 
 # ---- activations -------------------------------------------------------------------------------------------------------------

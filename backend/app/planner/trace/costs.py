@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.planner.work import SCORE_BLOCK
+
 aten = torch.ops.aten
 
 
@@ -45,6 +47,8 @@ _ATTENTION: dict[Any, tuple[int, int]] = {
     aten._scaled_dot_product_cudnn_attention_backward.default: (1, 5),
 }
 """Operation -> place of the queries, matrix products of size (length x length x head size)."""
+# Ours: by name, because the engine defines them when it is imported. Places and products as above; the future is left out.
+_BLOCKS: dict[str, tuple[int, int]] = {"affinage::attention": (0, 2), "affinage::attention_backward": (0, 5)}
 _FREE = {
     aten.empty.memory_format,
     aten.empty_like.default,
@@ -75,12 +79,14 @@ def count_costs(costs: Costs, func: Any, args: Any, out: Any) -> None:
             costs.flops_attention += flops
         costs.bytes_gemm += sum(map(_count_bytes, (left, right, out)))
         return
-    attention = _ATTENTION.get(func)
+    blocks = _BLOCKS.get(func._schema.name)
+    attention = blocks or _ATTENTION.get(func)
     if attention is not None:
         query: Tensor = args[attention[0]]
         key: Tensor = args[attention[0] + 1]
         batch, heads, length, width = query.shape
-        flops = 2.0 * attention[1] * batch * heads * length * key.shape[2] * width
+        scores = length * (length + SCORE_BLOCK) / 2 if blocks else length * key.shape[2]
+        flops = 2.0 * attention[1] * batch * heads * scores * width
         costs.flops_attention += flops
         if query.element_size() == 2:
             costs.flops_half += flops

@@ -1,4 +1,4 @@
-"""Compile kernels.c on this machine, once for each version of it and each kind of processor.
+"""Compile kernels.c and attention.c on this machine, once for each version of it and each kind of processor.
 
 `python -m app.training.native.build` compiles and says what became of it. Without a C compiler, or where it fails,
 training uses PyTorch's operators (primitives.py): the same results within rounding, more slowly.
@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SOURCES = (_FOLDER / "kernels.c", _FOLDER / "kernels_typed.h")
+_SOURCES = (_FOLDER / "kernels.c", _FOLDER / "attention.c")
+_HEADERS = (_FOLDER / "kernels_typed.h",)
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-std=c11")
 _WIDE = "-mprefer-vector-width=512"
 """gcc alone knows it, and only for x86: without it gcc keeps to vectors of 256 bits."""
@@ -75,7 +76,7 @@ def _folders() -> tuple[Path, Path]:
 def _fingerprint() -> str:
     """Return a name for source, flags and kind of processor."""
     digest = hashlib.sha256(" ".join((*_FLAGS, _WIDE, platform.machine())).encode())
-    for source in _SOURCES:
+    for source in (*_SOURCES, *_HEADERS):
         digest.update(source.read_bytes())
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
@@ -90,7 +91,7 @@ def _compile(compiler: str, target: Path) -> Path:
     """Write `target`, complete or not at all; raise OSError or SubprocessError."""
     with tempfile.TemporaryDirectory(dir=target.parent) as aside:
         made = Path(aside) / target.name
-        command = [compiler, *_FLAGS, "-o", str(made), str(_SOURCES[0]), "-lm"]
+        command = [compiler, *_FLAGS, "-o", str(made), *map(str, _SOURCES), "-lm"]
         wide = [*command, _WIDE] if platform.machine() == "x86_64" else command
         for attempt in (wide, command):
             done = subprocess.run(attempt, capture_output=True, text=True, timeout=SECONDS_AT_MOST, check=False)

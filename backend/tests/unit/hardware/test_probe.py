@@ -110,20 +110,20 @@ def test_threads_of_one_core_and_processors_beyond_the_affinity_do_not_count(tmp
     beyond = max(os.sched_getaffinity(0)) + 100
     threads = [(allowed[0], 0, "avx512_bf16"), (beyond, 1, "avx512_bf16")]
     proc = write(tmp_path / "proc", {"cpuinfo": processors(*threads)})
-    assert read_processor(proc, tmp_path / "sys") == ("Test CPU", 1, True)
+    assert read_processor(proc, tmp_path / "sys") == ("Test CPU", 1, True, False)
 
 
 def test_hyper_threads_share_a_core(tmp_path: Path) -> None:
     threads = [(number, 0, "avx2") for number in os.sched_getaffinity(0)]
     proc = write(tmp_path / "proc", {"cpuinfo": processors(*threads)})
-    assert read_processor(proc, tmp_path / "sys") == ("Test CPU", 1, False)
+    assert read_processor(proc, tmp_path / "sys") == ("Test CPU", 1, False, False)
 
 
 def test_a_processor_quota_limits_the_cores(tmp_path: Path) -> None:
     threads = [(number, number, "amx_bf16") for number in os.sched_getaffinity(0)]
     proc = write(tmp_path / "proc", {"cpuinfo": processors(*threads), "self/cgroup": "0::/\n"})
     sys_tree = write(tmp_path / "sys/fs/cgroup", {"cpu.max": "100000 100000\n"}).parents[1]
-    assert read_processor(proc, sys_tree) == ("Test CPU", 1, True)
+    assert read_processor(proc, sys_tree) == ("Test CPU", 1, True, False)
 
 
 def test_files_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_files_that_make_no_sense_are_passed_over(tmp_path: Path) -> None:
     sys_tree = write(tmp_path / "sys/fs/cgroup", {"memory.max": "many", "cpu.max": "max 100000"}).parents[1]
     total, available = read_memory(proc, sys_tree)
     assert 0 < available <= total
-    name, cores, bf16 = read_processor(proc, sys_tree)
+    name, cores, bf16, _ = read_processor(proc, sys_tree)
     assert (name, bf16) == ("CPU", False)
     assert cores >= 1
 

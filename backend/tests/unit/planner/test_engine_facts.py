@@ -22,6 +22,7 @@ from app.planner.shapes import count_adapter_params, find_linears, shape_from_co
 from app.training import attention, loss
 from app.training.blocks import fuse_blocks
 from app.training.lora import attach
+from app.training.primitives import takes_attention_kernel
 
 ROWS, LENGTH, RANK = 2, 32, 4
 
@@ -70,7 +71,8 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
     more, shape = kept_bytes(family, 3, dtype)
     fewer, _ = kept_bytes(family, 2, dtype)
     adapter = count_adapter_params(shape, RANK, list(find_linears(shape))) // shape.layers
-    run = RunShape("cpu", ROWS, LENGTH, dtype, "none", adapter, RANK, checkpointing=False)
+    tiles = takes_attention_kernel(torch.empty(0, dtype=torch.bfloat16))
+    run = RunShape("cpu", ROWS, LENGTH, dtype, "none", adapter, RANK, checkpointing=False, tiles=tiles)
     # In 16 bits the adapter's own 16-bit copy is kept for the backward pass as well; fused blocks keep it with their weights.
     casts = 2 * adapter if dtype == "bfloat16" and family == "qwen3" else 0
     expected = count_saved_bytes(shape, run) + casts
