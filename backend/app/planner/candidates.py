@@ -1,5 +1,6 @@
 """What a job can be varied in, and what each variant takes: memory at once, time only when it is asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from app.planner.bound import raise_peak
 from app.planner.correction import Correction, find_correction
 from app.planner.gpus import Rates, rate_device
 from app.planner.memory import count_probe_bytes, estimate_memory
-from app.planner.micro_batches import CPU_TOKENS, PACKED_STEP, count_lanes, count_tokens, measure_part
+from app.planner.micro_batches import MicroSize, count_lanes, simulate_steps
 from app.planner.prepared import count_prepared_bytes
 from app.planner.request import PlanRequest
 from app.planner.run_shape import RunShape
@@ -136,15 +137,14 @@ class Estimator:
         if profile is not None:
             run = replace(run, packed=profile.packed)
         rows_per_step = min(max(1, request.train_rows), knobs.micro_batch * knobs.accumulation)
-        at_once = min(run.lanes, rows_per_step)
+        steps = -(-request.train_rows // rows_per_step) * self._value("num_epochs")
         parts = max(
             (
-                _hold(estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro), at_once)
-                for micro in self._list_largest(run, rows_per_step)
+                _hold([estimate_traced(profile, micro) if profile else estimate_memory(self.shape, micro) for micro in held])
+                for held in self._list_largest(run, rows_per_step, knobs.max_length, steps)
             ),
             key=lambda parts: parts.total,
         )
-        steps = -(-request.train_rows // rows_per_step) * self._value("num_epochs")
         prepared = count_prepared_bytes(run, request.lengths, knobs.max_length, rows_per_step, steps)
         extra = prepared + count_probe_bytes(run)
         parts = parts.model_copy(update={"workspace": parts.workspace + extra})
@@ -152,34 +152,21 @@ class Estimator:
         bound = request.residuals.find_bound(device.kind, knobs.quantization, method)
         return Candidate(knobs, run, parts, method, bound, raise_peak(parts.total, bound))
 
-    def _list_largest(self, run: RunShape, rows_per_step: int) -> list[RunShape]:
-        """Return the micro-batches that can take the most memory: no more rows than there are, nor than the engine cuts at.
+    def _list_largest(self, run: RunShape, rows_per_step: int, max_length: int, steps: int) -> list[list[RunShape]]:
+        """Return the micro-batches that are held at the same time where that can take the most memory.
 
-        On the processor a few of the longest rows, or more of shorter ones that together fill the engine's limit of tokens.
+        On a card one of the longest rows. On the processor those of two simulated steps: the most tokens, the most scores.
         """
         rows = max(1, min(run.micro_batch, self.request.train_rows or run.micro_batch))
-        if run.device != "cpu":
-            return [replace(run, micro_batch=rows)]
-        lengths = self.request.lengths
-        shared = lengths.shared if run.packed else None
-        common = min(shared or 0, run.length - 1)
-        limit = CPU_TOKENS // run.lanes
-        few, most = 1, min(rows, -(-rows_per_step // run.lanes))
-        while few < most and count_tokens([run.length] * (few + 1), shared and common) <= limit:
-            few += 1
-        found = [_size(run, few, run.length, shared)]
-        if few == most:
-            # The lanes share all rows of a step: more shorter ones on one of them have no more tokens.
-            return found
-        for more in range(few + 1, rows + 1):
-            # Rows of the length at which so many just fill the limit.
-            length = (limit - common) // more + common
-            if length < max(1, lengths.shortest) or found[-1].tokens > limit - PACKED_STEP:
-                break
-            size = _size(run, more, length, shared)
-            if found[-1].tokens < size.tokens <= limit:
-                found.append(size)
-        return found
+        lengths, _ = self.request.lengths.cut(max_length, self.long_rows)
+        if run.device != "cpu" or not lengths.quantiles:
+            return [[replace(run, micro_batch=rows)] * min(run.lanes, rows_per_step)]
+        held = [parts[: run.lanes] for parts in simulate_steps(lengths, run, rows_per_step, max_length, steps).of_steps]
+        largest = (
+            max(held, key=lambda parts: sum(part.tokens for part in parts)),
+            max(held, key=lambda parts: sum(part.rows * part.length**2 for part in parts)),
+        )
+        return [[_size(run, part) for part in parts] for parts in dict.fromkeys(largest)]
 
     def time(self, candidate: Candidate) -> RunTime:
         """Return how long the whole run takes with this variant."""
@@ -230,18 +217,16 @@ class Estimator:
         return round(self.request.train_rows * self.request.lengths.cut(max_length, self.long_rows)[1])
 
 
-def _hold(parts: MemoryParts, micro_batches: int) -> MemoryParts:
-    """Return the memory of a step that holds so many micro-batches at the same time."""
-    if micro_batches == 1:
-        return parts
-    return parts.model_copy(update={"activations": micro_batches * parts.activations, "logits": micro_batches * parts.logits})
+def _hold(each: Sequence[MemoryParts]) -> MemoryParts:
+    """Return the memory of a step that holds these micro-batches at the same time."""
+    largest = max(each, key=lambda parts: parts.total)
+    together = {"activations": sum(parts.activations for parts in each), "logits": sum(parts.logits for parts in each)}
+    return largest.model_copy(update=together)
 
 
-def _size(run: RunShape, rows: int, length: int, shared: int | None) -> RunShape:
-    """Return the run's shape with the micro-batch that so many rows of this length make."""
-    size = measure_part([length] * rows, run.length, shared and min(shared, length - 1))
-    packed = size.tokens if shared is not None else 0
-    return replace(run, micro_batch=size.rows, length=size.length, packed_tokens=packed)
+def _size(run: RunShape, part: MicroSize) -> RunShape:
+    """Return the run's shape with this micro-batch."""
+    return replace(run, micro_batch=part.rows, length=part.length, packed_tokens=part.tokens if run.packed else 0)
 
 
 @lru_cache(maxsize=256)

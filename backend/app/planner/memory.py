@@ -25,9 +25,9 @@ CPU_HOLES = 1.08
 GPT-2 steps, with and without recomputation, give 1.02 to 1.19 of activations and logits together, 1.07 where both are large."""
 CUDA_CONTEXT_BYTES = 400 * MIB
 """CUDA context with cuBLAS and cuDNN kernels loaded. A T4 was measured at 141 MiB, newer cards hold 300 to 500 MiB."""
-PROCESS_BYTES = 500 * MIB
-"""Resident memory of a trainer beside its tensors: 414 MiB after the imports (torch 2.13, transformers 5.23), 45 with the
-tokenizer (35 of them a hole in the heap that tensors fill later), 65 for the kernels' code as it is first run."""
+PROCESS_BYTES = 450 * MIB
+"""Resident memory of a trainer beside its tensors: 414 MiB after the imports (torch 2.13, transformers 5.23); the rest,
+tokenizer and kernels' code, fitted on the 18 jobs of bench/planner/cpu_grid.py (one run each, 2026-11-23)."""
 
 
 def estimate_memory(shape: ModelShape, run: RunShape) -> MemoryParts:

@@ -4,6 +4,7 @@ In 16 bits PyTorch multiplies through oneDNN, which writes machine code for each
 it for good, half until KEPT_PRODUCTS others came. In 32 bits another library multiplies (MKL), which keeps nothing.
 """
 
+from app.planner.memory import keeps_weights
 from app.planner.micro_batches import simulate_steps
 from app.planner.run_shape import RowLengths, RunShape
 
@@ -12,10 +13,10 @@ KEPT_PRODUCTS = 256
 PRODUCT_BYTES = 272 << 10
 """Measured (torch 2.13, oneDNN 3.12, AVX-512 and AMX): bytes of one product, once for good and once more while it is kept.
 60 sizes of one product left 32 to 38 MiB with the default, 15 to 17 MiB with nothing kept."""
-PRODUCTS_PER_SIZE = 34
-"""Measured on our engine's step (Llama): the heap's used bytes grew by 18 MiB with each micro-batch of a new size."""
+PRODUCTS_PER_SIZE = 24
+"""Counted in the engine's step, fused blocks: 24 (Llama) and 21 (GPT-2) products of sizes that change with the tokens."""
 ATTENTION_PRODUCTS = 6
-"""Of these, the ones whose sizes are rows and length: two forward, four backward."""
+"""Where attention is products: their sizes are rows and length, two forward and four backward."""
 
 
 def count_products(run: RunShape, lengths: RowLengths, max_length: int, rows_per_step: int, steps: int) -> float:
@@ -24,7 +25,7 @@ def count_products(run: RunShape, lengths: RowLengths, max_length: int, rows_per
         return 0.0
     tokens, places = simulate_steps(lengths, run, rows_per_step, max_length, steps).count_sizes(steps)
     # One more size for the probe before the start.
-    return (tokens + 1) * (PRODUCTS_PER_SIZE - ATTENTION_PRODUCTS) + (places + 1) * ATTENTION_PRODUCTS
+    return (tokens + 1) * PRODUCTS_PER_SIZE + (places + 1) * (ATTENTION_PRODUCTS if keeps_weights(run) else 0)
 
 
 def count_prepared_bytes(run: RunShape, lengths: RowLengths, max_length: int, rows_per_step: int, steps: int) -> int:

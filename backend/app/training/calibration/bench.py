@@ -82,7 +82,7 @@ def build_benches(  # noqa: PLR0917
             key = (variant.model, dtype, variant.checkpointing)
             if key not in built:
                 built[key] = _build(MODELS[size][variant.model], kind, device, dtype, variant.checkpointing, job_dir, lanes)
-            benches.append(_prepare(variant, dtype, built[key]))
+            benches.append(_prepare(variant, dtype, built[key], forward=variant.forward and dtype == dtypes[0]))
     return benches
 
 
@@ -119,7 +119,7 @@ def _fill(model: torch.nn.Module) -> None:
             parameter.fill_(1.0) if parameter.dim() == 1 else parameter.uniform_(-0.02, 0.02)
 
 
-def _prepare(variant: Variant, dtype: Dtype, model: Model) -> Bench:
+def _prepare(variant: Variant, dtype: Dtype, model: Model, *, forward: bool) -> Bench:
     limits, lanes = model.computer.limits, model.computer.lanes.count
     rows = _make_rows(variant, model.config["vocab_size"], lanes)
     one = rows[: variant.batch]
@@ -150,18 +150,16 @@ def _prepare(variant: Variant, dtype: Dtype, model: Model) -> Bench:
     with _counted() as counted:
         step_alone()
     work = counted()
-    step.run()
     model.drop_gradients()
     alone = None
     if variant.alone and lanes > 1:
         alone = Piece(f"alone {name}", group, step_alone, repeated=True, tidy=model.drop_gradients)
-    if not variant.forward:
+    if not forward:
         return Bench(variant, dtype, model, step, work, None, None, alone)
-    forward = Piece(f"forward {name}", group, forward_beside_others, repeated=True)
+    without = Piece(f"forward {name}", group, forward_beside_others, repeated=True)
     with _counted() as counted:
         forward_alone()
-    forward.run()
-    return Bench(variant, dtype, model, step, work, forward, counted(), alone)
+    return Bench(variant, dtype, model, step, work, without, counted(), alone)
 
 
 def _make_rows(variant: Variant, vocab: int, micro_batches: int) -> Any:

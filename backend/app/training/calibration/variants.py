@@ -23,7 +23,7 @@ class Variant:
     full: bool = True
     """Whether it is also timed in 32 bits where the device is quicker in 16."""
     forward: bool = False
-    """Whether the pass without gradients is timed as well."""
+    """Whether the pass without gradients is timed as well, in the usual precision."""
     alone: bool = False
     """Whether a processor's micro-batch is also timed with all threads to itself."""
 
@@ -46,15 +46,13 @@ MODELS: dict[Size, dict[str, tuple[int, ...]]] = {
 }
 VARIANTS: dict[Size, tuple[Variant, ...]] = {
     "small": (
-        Variant("older", 1, 64, full=False),
         Variant("older", 2, 128, forward=True),
         Variant("older", 1, 384, full=False),
         Variant("small", 1, 64, full=False),
         Variant("small", 4, 64, forward=True),
-        Variant("small", 1, 512, alone=True),
+        Variant("small", 1, 512, full=False, alone=True),
         Variant("small", 1, 640),
         Variant("small", 2, 96, checkpointing=True, full=False),
-        Variant("wide", 1, 64, full=False),
         Variant("wide", 2, 96, forward=True),
         Variant("words", 1, 96, trained_share=1.0, full=False),
     ),

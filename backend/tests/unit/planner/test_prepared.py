@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from app.planner.micro_batches import CPU_TOKENS, measure_part
-from app.planner.prepared import KEPT_PRODUCTS, PRODUCT_BYTES, count_prepared_bytes, count_products
+from app.planner.prepared import (
+    ATTENTION_PRODUCTS,
+    KEPT_PRODUCTS,
+    PRODUCT_BYTES,
+    PRODUCTS_PER_SIZE,
+    count_prepared_bytes,
+    count_products,
+)
 from app.planner.run_shape import RowLengths, RunShape
 from app.training.batching import Row, split
 from tests.unit.planner.test_fit import device, plan
@@ -49,8 +56,9 @@ def test_the_number_of_products_is_that_of_a_simulated_run_within_a_fourth(
 
 
 def test_rows_of_one_length_need_one_size_and_one_for_the_probe() -> None:
-    assert count_products(RUN, RowLengths((128,) * 21, measured=True), 1024, 8, 50) == 2 * 34
-    assert count_products(replace(RUN, micro_batch=2), spread(300, 900), 256, 2, 50) == 2 * 34
+    of_two_sizes = 2 * (PRODUCTS_PER_SIZE + ATTENTION_PRODUCTS)
+    assert count_products(RUN, RowLengths((128,) * 21, measured=True), 1024, 8, 50) == of_two_sizes
+    assert count_products(replace(RUN, micro_batch=2), spread(300, 900), 256, 2, 50) == of_two_sizes
 
 
 def test_32_bits_and_cards_prepare_nothing() -> None:
