@@ -1820,6 +1820,11 @@ export interface components {
             memory_total_bytes: number;
             /** Name */
             name: string;
+            /**
+             * Tiles
+             * @default false
+             */
+            tiles?: boolean;
         };
         /**
          * DiskParts
