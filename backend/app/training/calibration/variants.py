@@ -50,10 +50,10 @@ VARIANTS: dict[Size, tuple[Variant, ...]] = {
         Variant("older", 1, 384, full=False),
         Variant("small", 1, 64, full=False),
         Variant("small", 4, 64, forward=True),
-        Variant("small", 1, 512, full=False, alone=True),
-        Variant("small", 1, 640),
+        Variant("small", 1, 640, full=False, alone=True),
+        Variant("small", 1, 320),
         Variant("small", 2, 96, checkpointing=True, full=False),
-        Variant("wide", 2, 96, forward=True),
+        Variant("wide", 1, 96, forward=True),
         Variant("words", 1, 96, trained_share=1.0, full=False),
     ),
     "large": (
