@@ -145,14 +145,27 @@ def estimate_seconds(
     evaluation = estimate_step_seconds(forward_cost, run, lengths, heldout_rows, max_length, alone=alone)
     mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
     reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
-    row = min(lengths.longest, max_length)
-    most = simulate_steps(lengths, run, rows_per_step, max_length, 1).parts[0].rows
-    longest = measure_part([row] * most, max_length, lengths.shared if run.packed else None)
-    probe = step_cost.seconds_of(longest, lengths.trained_share)
-    if run.device == "cpu":
-        probe = min(PROBE_SECONDS, probe + 2 * step_cost.seconds(1, PROBE_TOKENS, lengths.trained_share))
+    probe = _estimate_probe(step_cost, run, lengths, rows_per_step, max_length, alone)
     p50 = around + reading + probe + epochs * epoch + (epochs + 1) * evaluation
     return RunTime(p50, p50 * spread)
+
+
+def _estimate_probe(  # noqa: PLR0917
+    cost: MicroCost, run: RunShape, lengths: RowLengths, rows_per_step: int, max_length: int, alone: float
+) -> float:
+    """Return the seconds of the longest micro-batch before the first step; on a processor of those rows that it has time for."""
+    row = min(lengths.longest, max_length)
+    rows = simulate_steps(lengths, run, rows_per_step, max_length, 1).parts[0].rows
+    judging = 0.0
+    if run.device == "cpu":
+        short = alone * cost.seconds(1, min(PROBE_TOKENS, row), lengths.trained_share)
+        judging = 2 * short
+        rows = min(rows * run.lanes, int(max(0.0, PROBE_SECONDS - judging) * min(PROBE_TOKENS, row) / (short * row)))
+    if not rows:
+        return judging
+    each = -(-rows // run.lanes)
+    longest = measure_part([row] * each, max_length, lengths.shared if run.packed else None)
+    return judging + cost.seconds_of(longest, lengths.trained_share) * (alone if rows == 1 else 1.0)
 
 
 def _estimate_around(shape: ModelShape, run: RunShape, device: DevicePace) -> float:
