@@ -77,7 +77,9 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        return *primitives.attention_backward(grads[0].contiguous(), *ctx.saved_tensors, ctx.scale), None
+        query, key, value, out, logsums = ctx.saved_tensors
+        found = primitives.attention_backward(grads[0].contiguous(), query, key, value, out, logsums, ctx.scale)
+        return *found, None
 
 
 class _LaidOut(torch.autograd.Function):
