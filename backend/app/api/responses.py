@@ -38,19 +38,20 @@ def problems(*status_codes: int) -> dict[int | str, dict[str, Any]]:
 def correct_streams(document: dict[str, Any]) -> dict[str, Any]:
     """Describe event streams as OpenAPI 3.2 does (4.14.4): what is under `model` of a 200 is the JSON in each `data:`.
 
-    And errors are JSON everywhere: FastAPI gives those of an event stream the stream's own media type.
+    And errors are JSON everywhere: FastAPI gives those of a stream or of an HTML page that answer's own media type.
     """
     for operations in document["paths"].values():
         for operation in operations.values():
             for status, answer in operation["responses"].items():
-                stream = answer.get("content", {}).get(STREAM)
-                if stream is None:
-                    continue
+                content = answer.get("content", {})
                 if int(status) >= 400:
-                    answer["content"] = {"application/json": stream}
-                elif "schema" in stream:
-                    content = {name: value for name, value in stream.pop("schema").items() if name != "type"}
-                    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+                    if content and "application/json" not in content:
+                        answer["content"] = {"application/json": next(iter(content.values()))}
+                    continue
+                stream = content.get(STREAM, {})
+                if "schema" in stream:
+                    event = {name: value for name, value in stream.pop("schema").items() if name != "type"}
+                    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": event}
                     fields = {"data": data, "event": {"type": "string"}, "id": {"type": "string"}}
                     fields["retry"] = {"type": "integer", "minimum": 0}
                     stream["itemSchema"] = {"type": "object", "properties": fields, "required": ["data"]}
