@@ -42,7 +42,7 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules)
 	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20)
 
-load: setup  ## 10,000 jobs, a run of 1,000,000 steps, 250 clients beside a training (docs/benchmarks/load.md)
+load: setup  ## 10,000 jobs, a run of 1,000,000 steps, 250 clients beside a training
 	@$(RUN) bench/load/measure.py
 
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference

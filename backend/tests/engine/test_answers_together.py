@@ -61,8 +61,7 @@ def write_dora(model: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("apart", [0, 3])
-@pytest.mark.parametrize(("name", "targets"), [("llama", LLAMA_TARGETS), ("gpt2", GPT2_TARGETS)])
+@pytest.mark.parametrize(("name", "targets", "apart"), [("llama", LLAMA_TARGETS, 0), ("gpt2", GPT2_TARGETS, 3)])
 def test_answers_written_together_equal_those_written_alone(
     name: str, targets: list[str], apart: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from app.training.loading import find_device
 
 MEASURED_ROWS = 200
 SHOWN_ROWS = 20
-LEAST_SECONDS, TRAINING_SHARE = 240.0, 0.15
+LEAST_SECONDS, TRAINING_SHARE = 60.0, 0.15
 """The comparison may take so long, or this share of what the training took."""
 LOSS_SHARE, ANSWER_SHARE = 0.25, 0.6
 """Of that time: when the losses, and when the answers have to be there."""

@@ -9,7 +9,7 @@ import { Icon, type IconName } from "@/components/Icon";
 import { MachineCard } from "@/components/MachineCard";
 import { Preferences } from "@/components/Preferences";
 import { ServerBanner } from "@/components/ServerBanner";
-import { useEndNotices } from "@/hooks/useEndNotices";
+import { useEndNotices } from "@/api/useEndNotices";
 import { useMessages } from "@/hooks/useMessages";
 import type { Messages } from "@/locales/en";
 import classes from "./AppFrame.module.css";

@@ -29,7 +29,6 @@ function Answers({ row }: { row: Answered }) {
       </Text>
       {row.question.map((turn, place) => (
         // Turns never change their order.
-        // eslint-disable-next-line react/no-array-index-key
         <div key={place} className={classes.question}>
           {turn.content}
         </div>
