@@ -52,7 +52,7 @@ def test_the_number_of_products_is_that_of_a_simulated_run_within_a_fourth(
 ) -> None:
     tokens, places = simulate(shortest, longest, steps, per_step, micro_rows)
     counted = count_products(replace(RUN, micro_batch=micro_rows), spread(shortest, longest), 1024, per_step, steps)
-    assert counted == pytest.approx(28 * (tokens + 1) + 6 * (places + 1), rel=0.25)
+    assert counted == pytest.approx(PRODUCTS_PER_SIZE * (tokens + 1) + ATTENTION_PRODUCTS * (places + 1), rel=0.25)
 
 
 def test_rows_of_one_length_need_one_size_and_one_for_the_probe() -> None:
@@ -81,4 +81,4 @@ def test_mixed_rows_are_weighed_by_the_micro_batch_that_fills_the_token_limit() 
     options = {"batch_size": 8, "gradient_accumulation_steps": 1, "max_length": 512, "dtype": "float32"}
     long_only = plan("gpt2", cpu, RowLengths((400,) * 21, measured=True), **options)
     mixed = plan("gpt2", cpu, spread(200, 400), **options)
-    assert mixed.parts.activations > 1.1 * long_only.parts.activations
+    assert mixed.parts.activations > 1.03 * long_only.parts.activations
