@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from app.contracts.events import Phase
 from app.contracts.options import OPTION_NAMES
+from app.core.messages import LANGUAGES, localise
 from tests.cli.command import Affinage
 
 EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -33,6 +36,11 @@ def test_help_imports_neither_torch_nor_the_server() -> None:
             "settings",
         )
     )
+
+
+def test_every_phase_of_a_job_has_a_sentence() -> None:
+    for language in LANGUAGES:
+        assert all(localise(f"cli.phase_{phase}", language)[0] for phase in get_args(Phase))
 
 
 def test_finetune_offers_every_hyper_parameter_of_the_contract(affinage: Affinage) -> None:

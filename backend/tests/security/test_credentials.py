@@ -91,8 +91,12 @@ async def ask_plainly(app: FastAPI, method: str, path: str) -> tuple[int, str]:
     }  # fmt: skip
     sent: list[dict[str, Any]] = []
 
+    bodies = [b""]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not bodies:
+            await asyncio.Event().wait()  # the visitor stays, and says nothing more
+        return {"type": "http.request", "body": bodies.pop(), "more_body": False}
 
     async def send(message: Any) -> None:
         sent.append(message)

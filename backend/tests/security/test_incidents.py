@@ -115,13 +115,20 @@ def test_hostile_shapes_of_text_end_with_a_sentence(opened: TestClient, name: st
 def test_no_request_can_bring_a_template_or_code(tmp_path: Path) -> None:
     """GHSA-69j4-grxj-j64p (vLLM): `chat_template` and its arguments came with a request."""
     document = create_app(Settings(data_dir=tmp_path)).openapi()
-    names = {name for schema in document["components"]["schemas"].values() for name in schema.get("properties", {})}
-    names |= {
-        parameter["name"]
-        for operations in document["paths"].values()
-        for operation in operations.values()
-        for parameter in operation.get("parameters", [])
-    }
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    names = {parameter["name"] for operation in operations for parameter in operation.get("parameters", [])}
+    waiting = [operation.get("requestBody", {}) for operation in operations]
+    met: set[str] = set()
+    while waiting:  # every schema that a request's body leads to; answers may name a template, requests may not
+        schema = waiting.pop()
+        if isinstance(schema, list):
+            waiting += schema
+        elif isinstance(schema, dict):
+            names |= set(schema.get("properties", {}))
+            if (name := schema.get("$ref", "").rpartition("/")[2]) and name not in met:
+                met.add(name)
+                waiting.append(document["components"]["schemas"][name])
+            waiting += [value for key, value in schema.items() if key != "$ref"]
     assert {"messages", "model_name", "limit"} <= names
     assert not {name for name in names if re.search(r"chat_template|trust_remote|auto_map|^code_", name)}
 
