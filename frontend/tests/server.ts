@@ -107,6 +107,7 @@ export const plan: Plan = {
   parts: { weights: 2 ** 29, adapter: 2 ** 24, gradients: 2 ** 24, optimizer: 2 ** 25, activations: 2 ** 27, logits: 2 ** 26, workspace: 0, context: 2 ** 28 },
   seconds_p50: 100,
   seconds_p90: 200,
+  comparison_seconds: 60,
   steps: 115,
   train_rows: 179,
   heldout_rows: 20,

@@ -42,6 +42,7 @@ from app.core.errors import AffinageError
 from app.core.messages import Language, localise
 from app.core.validation import localise_details
 from app.datasets.importing import RowView
+from app.planner.time import find_comparison_seconds
 from app.services import calibration_service, job_service, record_service, reproducing
 from app.services.analyses import AnalysisState
 from app.services.downloads import Download
@@ -198,6 +199,7 @@ def plan_read(studio: Studio, plan: Plan, language: Language) -> PlanRead:
         device_name=devices.get(plan.device_id, plan.device_id),
         fits=plan.fits,
         parts=plan.parts,
+        comparison_seconds=find_comparison_seconds(plan),
         effective_batch_size=math.prod(resolved[name].value for name in BATCH_FACTORS if name in resolved),
         resolved={name: resolved_read(value) for name, value in resolved.items()},
         reasons=notices(plan.reasons),

@@ -45,6 +45,10 @@ def print_plan(terminal: Terminal, plan: "PlanRead") -> None:
         + f" [dim]({terminal.say('time_' + plan.time_method)})[/]",
         indent=2,
     )
+    if plan.comparison_seconds:
+        terminal.paragraph(
+            f"[dim]{terminal.say('plan_comparison', at_most=format_seconds(plan.comparison_seconds))}[/]", indent=2
+        )
     terminal.print(values_table(terminal, plan.resolved))
     # The planner's reason for a value often stands among the reasons of the whole plan too.
     reasons = [reason.message for reason in plan.reasons] + [entry.reason for entry in plan.resolved.values() if entry.reason]

@@ -287,12 +287,13 @@ class Supervisor:
             attempt.outcome = attempt.outcome or row.error_code or row.status
 
     def _launch_next(self) -> bool:
-        """Claim and start the next queued job whose device is free; return whether there was one."""
+        """Claim and start the next queued job whose device is free and not being measured; return whether there was one."""
         with self._database.reading() as session:
             if not Leases(session, self.claimant).anything_waits():
                 return False
         try:
-            return self._claim_and_start()
+            with self._planner_dir.beginning() as calm:
+                return calm and self._claim_and_start()
         except IntegrityError:  # another server of this machine took the same device in the same instant
             return False
 

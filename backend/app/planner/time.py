@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 from app.contracts.calibration import Calibration
-from app.contracts.plan import ModelShape
+from app.contracts.plan import ModelShape, Plan
 from app.contracts.trace import TraceProfile
 from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
 from app.planner.gpus import Rates
@@ -28,6 +28,8 @@ PROBE_SECONDS = 5.0
 """Limit of the probe before the first step, on a processor (training/probe.py)."""
 PROBE_TOKENS = 64
 """Tokens of the row from which it judges, computed twice."""
+LEAST_COMPARISON_SECONDS, COMPARISON_SHARE = 60.0, 0.15
+"""The comparison with the model before may take so long, or this share of what the training took."""
 TOKENS_READ_PER_SECOND = 200_000
 """Rows are written as text by the chat template and split into tokens before training."""
 
@@ -148,6 +150,17 @@ def estimate_seconds(
     probe = _estimate_probe(step_cost, run, lengths, rows_per_step, max_length, alone)
     p50 = around + reading + probe + epochs * epoch + (epochs + 1) * evaluation
     return RunTime(p50, p50 * spread)
+
+
+def limit_comparison(training_seconds: float) -> float:
+    """Return how long the comparison after a training may take; it leaves out what it has no time for."""
+    return max(LEAST_COMPARISON_SECONDS, COMPARISON_SHARE * training_seconds)
+
+
+def find_comparison_seconds(plan: Plan) -> float:
+    """Return how long the comparison after this job will take at most; it is not contained in the plan's seconds."""
+    asked = plan.resolved.get("report_rows")
+    return limit_comparison(plan.seconds_p90) if plan.heldout_rows and asked and asked.value else 0.0
 
 
 def _estimate_probe(  # noqa: PLR0917

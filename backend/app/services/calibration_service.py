@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 
 from pydantic import ValidationError
 
@@ -22,8 +21,6 @@ MOST_SECONDS = 240.0
 BUSY_OTHERS = 0.15
 """Share of the processor from which on other programs are named as what disturbed."""
 
-_one_at_a_time = threading.Lock()
-
 
 def find_calibration(studio: Studio) -> Calibration | None:
     """Return what is known about the best device, unless driver or engine have changed since."""
@@ -34,20 +31,17 @@ def find_calibration(studio: Studio) -> Calibration | None:
 def calibrate(studio: Studio, device_id: str | None = None) -> Calibration:
     """Measure a device, the best one by default, and keep the result.
 
-    Raise NotFound for an unknown device, Conflict while a training or another measurement uses the machine.
+    A job that is queued meanwhile waits for the end. Raise NotFound for an unknown device, Conflict while a training or another
+    measurement uses the machine.
     """
     device = get_device(studio.hardware(), device_id)
-    with studio.database.reading() as session:
-        if Jobs(session).active():
-            raise Conflict("training_runs")
-    if not _one_at_a_time.acquire(blocking=False):
-        raise Conflict("calibrating")
-    try:
+    with studio.planner_dir.measuring():
+        with studio.database.reading() as session:
+            if Jobs(session).active():
+                raise Conflict("training_runs")
         studio.release_device(device.id)
         measured = complete(_measure(studio, device.id), rate_device(device))
         studio.planner_dir.write_calibration(measured)
-    finally:
-        _one_at_a_time.release()
     return measured
 
 

@@ -6,11 +6,15 @@ planner/
     traces/<hash>.json  TraceProfile of one variant of one model's step (a cache, may be deleted)
     replays/<hash>.json Replay of a card's allocator on one step (the same)
     linears/<hash>.json Linears of one model (the same)
+    measuring.lock      held while a device is measured: no training begins
 """
 
 import fcntl
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,9 +22,13 @@ from pydantic import ValidationError
 from app.contracts.calibration import Calibration, Calibrations
 from app.contracts.record import JobRecord
 from app.contracts.trace import Linears, Replay, TraceProfile
+from app.core.errors import Conflict
 from app.storage.job_dir import write_atomically
 
 log = logging.getLogger(__name__)
+
+BEGINNING_SECONDS = 1.0
+"""How long a measurement waits for a training that is just being claimed."""
 
 
 class PlannerDir:
@@ -33,6 +41,34 @@ class PlannerDir:
         self.traces = path / "traces"
         self.replays = path / "replays"
         self.linears = path / "linears"
+        self.measuring_lock = path / "measuring.lock"
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Keep trainings from beginning, in every process of this folder. Raise Conflict where something is measured already."""
+        descriptor = self._open_lock()
+        try:
+            deadline = time.monotonic() + BEGINNING_SECONDS
+            while not _try_lock(descriptor, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise Conflict("calibrating")
+                time.sleep(0.05)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def beginning(self) -> Iterator[bool]:
+        """Keep measurements from beginning; yield whether none is going on."""
+        descriptor = self._open_lock()
+        try:
+            yield _try_lock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(self.measuring_lock, os.O_RDWR | os.O_CREAT, 0o600)
 
     def append_record(self, record: JobRecord) -> None:
         """Add one line, durably; writers of several processes take turns."""
@@ -112,3 +148,11 @@ class PlannerDir:
         """Keep a model's linear layers."""
         self.linears.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomically(self.linears / f"{name}.json", linears.model_dump_json())
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

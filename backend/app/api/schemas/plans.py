@@ -86,6 +86,8 @@ class PlanRead(BaseModel):
     parts: MemoryParts
     seconds_p50: float
     seconds_p90: float
+    comparison_seconds: float
+    """How long the comparison with the model before will take at most, after those seconds; 0 where there is none."""
     steps: int
     train_rows: int
     heldout_rows: int

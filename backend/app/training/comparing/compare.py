@@ -18,6 +18,7 @@ from app.contracts.job import TrainingJob
 from app.contracts.report import Report
 from app.core.errors import DatasetInvalid, Invalid
 from app.datasets import judging
+from app.planner.time import limit_comparison
 from app.storage.job_dir import JobDir
 from app.training.comparing.answering import Answerer
 from app.training.comparing.interval import compare_pairs
@@ -27,10 +28,8 @@ from app.training.loading import find_device
 
 MEASURED_ROWS = 200
 SHOWN_ROWS = 20
-LEAST_SECONDS, TRAINING_SHARE = 60.0, 0.15
-"""The comparison may take so long, or this share of what the training took."""
 LOSS_SHARE, ANSWER_SHARE = 0.25, 0.6
-"""Of that time: when the losses, and when the answers have to be there."""
+"""Of the time that there is: when the losses, and when the answers have to be there."""
 FACT_TOKENS = 32
 LEAST_TOKENS, MOST_TOKENS = 24, 256
 """Bounds of an answer's length; between them it is half as long again as the longest expected one."""
@@ -78,7 +77,7 @@ def compare(job_dir: JobDir, job: TrainingJob, report: Report, check_stop: Calla
     Raises what `check_stop` raises, and what loading the model raises.
     """
     started = time.monotonic()
-    allowed = max(LEAST_SECONDS, TRAINING_SHARE * report.seconds)
+    allowed = limit_comparison(report.seconds)
     until = started + allowed
 
     def check() -> None:

@@ -14,6 +14,7 @@ import pytest
 from app.contracts.events import Noted, StatusChanged, StepLogged
 from app.contracts.status import JobStatus
 from app.jobs import autopsy
+from app.storage.planner_dir import PlannerDir
 from app.storage.repositories import Jobs
 from tests.unit.jobs.conftest import RUNNING, SCRIPTED, Bench, make_job
 
@@ -42,6 +43,16 @@ def test_one_device_runs_one_job_at_a_time_in_the_order_of_creation(bench: Bench
     bench.wait_for("second", "succeeded")
     first, second = bench.events("first"), bench.events("second")
     assert first[-1].at <= second[1].at
+
+
+def test_no_job_begins_while_a_device_is_measured(bench: Bench) -> None:
+    """A measurement beside a training would be wrong for good (services/calibration_service.py)."""
+    with PlannerDir(bench.settings.data_dir / "planner").measuring():
+        bench.queue("a", [RUNNING, {"status": "succeeded"}])
+        bench.supervisor().start()
+        time.sleep(1.0)
+        assert bench.row("a").status == "queued"
+    bench.wait_for("a", "succeeded")
 
 
 def test_a_killed_trainer_is_started_again(bench: Bench) -> None:

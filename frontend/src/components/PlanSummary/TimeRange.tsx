@@ -16,6 +16,7 @@ export function TimeRange({ plan }: { plan: Plan }) {
       </span>
       <p className={classes.below}>
         {t.plan.timeHint} {t.plan.timeMethods[plan.time_method]}
+        {plan.comparison_seconds > 0 && ` ${t.plan.comparisonTime(format.estimate(plan.comparison_seconds))}`}
       </p>
     </div>
   );

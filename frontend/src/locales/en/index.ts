@@ -321,6 +321,7 @@ export const en = {
     available: (size: string, device: string) => `${size} available on ${device}`,
     time: "Time",
     timeRange: (low: string, high: string) => `${low} to ${high}`,
+    comparisonTime: (most: string) => `Afterwards it is compared with the original model: at most ${most} more.`,
     timeHint: "Half of such trainings need the first time, nine of ten at most the second.",
     timeMethods: {
       calibrated: "Measured on this machine.",

@@ -323,6 +323,7 @@ export const fr: Messages = {
     available: (size, device) => `${size} disponibles sur ${device}`,
     time: "Durée",
     timeRange: (low, high) => `${low} à ${high}`,
+    comparisonTime: (most) => `Ensuite il est comparé au modèle d’origine : ${most} de plus au maximum.`,
     timeHint: "La moitié de ces entraînements demandent la première durée, neuf sur dix au plus la seconde.",
     timeMethods: {
       calibrated: "Mesuré sur cette machine.",
