@@ -2887,6 +2887,8 @@ export interface components {
             /** Available Bytes */
             available_bytes: number;
             bound: components["schemas"]["Bound"];
+            /** Comparison Seconds */
+            comparison_seconds: number;
             /** Cut Rows Share */
             cut_rows_share: number;
             /** Cut Tokens Share */
