@@ -187,6 +187,7 @@ export const job = (over: Partial<Job> = {}): Job => ({
   created_at: "2026-11-22T10:00:00.000Z",
   started_at: "2026-11-22T10:00:01.000Z",
   finished_at: null,
+  priority: 0,
   progress: {
     phase: "training",
     step: 62,

@@ -1,5 +1,6 @@
 """`affinage jobs`: list, look at, follow, pause, resume, cancel, read the trainer's log."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -252,6 +253,32 @@ def control(context: typer.Context, job_id: str, move: Literal["pause", "resume"
         terminal.document(answer)
     else:
         terminal.print(f"{found}: {terminal.say('status_' + answer.status)}")
+
+
+@app.command("priority")
+def prioritise(
+    context: typer.Context,
+    job_id: JobId,
+    priority: Annotated[str, typer.Argument(help="A number, higher starts earlier; or `next`: before every job that waits.")],
+    _json: JsonFlag = False,
+) -> None:
+    """Move a job in the queue. Put `--` before a negative number."""
+    terminal: Terminal = context.obj
+    if priority != "next" and not re.fullmatch(r"-?\d{1,6}", priority):
+        raise typer.BadParameter(priority, param_hint="PRIORITY")
+    from app.api.wording import job_read
+    from app.core.settings import Settings
+    from app.services import job_control
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found = resolve(session, job_id)
+    row = job_control.prioritise(studio, found, "next" if priority == "next" else int(priority))
+    if terminal.as_json:
+        terminal.document(job_read(studio, row, terminal.language))
+    else:
+        terminal.print(terminal.say("job_priority", job_id=found, priority=row.priority))
 
 
 @app.command("logs")

@@ -42,10 +42,10 @@ def find_continued(studio: Studio, job_id: str | None, model_id: str, options: d
     if job_id is None:
         return None
     with studio.database.reading() as session:
-        row = job_service.get_job(session, job_id)
+        row, folder = job_service.get_here(studio, session, job_id)
         if not job_service.can_chat(studio, row):
             raise Conflict("nothing_to_continue", job_id=job_id)
-    continued = Continued(studio.job_dir(job_id).read_job(), studio.job_dir(job_id))
+    continued = Continued(folder.read_job(), folder)
     if continued.job.model.model_id != model_id:
         raise Invalid("continue_model", job_id=job_id, model_id=continued.job.model.model_id)
     fixed = continued.preset.model_dump()

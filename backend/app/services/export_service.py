@@ -41,8 +41,8 @@ class Exported:
 
 def list_exports(studio: Studio, session: Session, job_id: str) -> tuple[list[Exported], list[Offer]]:
     """Return what was asked for, and every format with whether it is possible. Raise NotFound."""
-    row = job_service.get_job(session, job_id)
-    exports = ExportDir(studio.job_dir(job_id).path)
+    row, folder = job_service.get_here(studio, session, job_id)
+    exports = ExportDir(folder.path)
     return [_read(exports, state) for state in exports.states()], list_offers(
         read_config(Path(TrainingJob.model_validate_json(row.spec).model.path))
     )
@@ -50,8 +50,8 @@ def list_exports(studio: Studio, session: Session, job_id: str) -> tuple[list[Ex
 
 def get_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
     """Return one export. Raise NotFound."""
-    job_service.get_job(session, job_id)
-    exports = ExportDir(studio.job_dir(job_id).path)
+    _, folder = job_service.get_here(studio, session, job_id)
+    exports = ExportDir(folder.path)
     state = exports.find_state(export_format)
     if state is None:
         raise NotFound("export", job_id=job_id, format=export_format)
@@ -76,16 +76,16 @@ def get_finished(studio: Studio, session: Session, job_id: str, export_format: E
 
 def start_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
     """Begin an export, or begin it anew. Raise NotFound, Conflict (no adapter; being made), Unsupported (the model's shape)."""
-    row = job_service.get_job(session, job_id)
+    row, folder = job_service.get_here(studio, session, job_id)
     job = prepare(studio, row, export_format)
-    exports = ExportDir(studio.job_dir(job_id).path)
+    exports = ExportDir(folder.path)
     if _is_under_way(exports, exports.find_state(export_format)):
         raise Conflict("export_running")
     state = ExportState(format=export_format, status="queued", created_at=utc_now(), licence=find_licence(job))
     exports.write_state(state)
     with (studio.settings.data_dir / "logs" / LOG_NAME).open("ab") as output:
         subprocess.Popen(
-            command(studio.job_dir(job_id), export_format),
+            command(folder, export_format),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

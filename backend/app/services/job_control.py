@@ -1,13 +1,13 @@
-"""Pause and resume a job; go on from a checkpoint of one that has ended; list its checkpoints."""
+"""Pause, resume and prioritise a job; go on from a checkpoint of one that has ended; list its checkpoints."""
 
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from app.contracts.events import Noted, StatusChanged
+from app.contracts.events import Noted, PriorityChanged, StatusChanged
 from app.contracts.job import ResumeFrom, TrainingJob
 from app.contracts.status import JobStatus
 from app.core.errors import Conflict, Invalid, NotFound
@@ -42,9 +42,8 @@ def pause(studio: Studio, job_id: str) -> JobRow:
 
     Raise NotFound; Conflict unless the job is starting, running, pausing or paused.
     """
-    job_dir = studio.job_dir(job_id)
     with studio.database.writing() as session:
-        row = _lock(session, job_id)
+        row, job_dir = job_service.lock_here(studio, session, job_id)
         ingest(session, row, job_dir)
         status = JobStatus(row.status)
         if status not in (_S.STARTING, _S.RUNNING, _S.PAUSING, _S.PAUSED):
@@ -63,9 +62,8 @@ def resume(studio: Studio, job_id: str) -> JobRow:
 
     Raise NotFound; Conflict for a job that is still pausing or has ended.
     """
-    job_dir = studio.job_dir(job_id)
     with studio.database.writing() as session:
-        row = _lock(session, job_id)
+        row, job_dir = job_service.lock_here(studio, session, job_id)
         ingest(session, row, job_dir)
         status = JobStatus(row.status)
         if status in (_S.FAILED, _S.CANCELLED):
@@ -82,10 +80,30 @@ def resume(studio: Studio, job_id: str) -> JobRow:
     return row
 
 
+def prioritise(studio: Studio, job_id: str, priority: int | Literal["next"]) -> JobRow:
+    """Let a job start earlier (a higher number) or later than those of another priority, or before every one that waits.
+
+    It counts while the job waits, and again when it is resumed or tried anew. Raise NotFound; Conflict for a job that has ended.
+    """
+    with studio.database.writing() as session:
+        row, job_dir = job_service.lock_here(studio, session, job_id)
+        ingest(session, row, job_dir)
+        if JobStatus(row.status).terminal:
+            raise Conflict("job_ended", job_id=job_id, status=row.status)
+        if priority == "next":
+            highest = Jobs(session).find_highest_priority(studio.folder_id, but=job_id)
+            priority = row.priority if highest is None or row.priority > highest else highest + 1
+        if priority != row.priority:
+            job_dir.append(PriorityChanged(priority=priority))
+            ingest(session, row, job_dir)
+    studio.broker.wake(job_id)
+    studio.supervisor.nudge()
+    return row
+
+
 def list_job_checkpoints(studio: Studio, session: Session, job_id: str) -> list[Checkpoint]:
     """Return the checkpoints of a job, the newest first. Raise NotFound."""
-    job_service.get_job(session, job_id)
-    folder = studio.job_dir(job_id).checkpoints
+    folder = job_service.get_here(studio, session, job_id)[1].checkpoints
     best = find_best(folder)
     return [
         Checkpoint(path.name, step_of(path), count_bytes(path), is_whole(path), path == best, list_reasons(path))
@@ -103,10 +121,9 @@ def continue_ended(
     Raise NotFound (job, checkpoint); Conflict (not ended, nothing saved, damaged); Invalid for another model, data set or value.
     """
     with studio.database.reading() as session:
-        row = job_service.get_job(session, wanted.job_id)
+        row, folder = job_service.get_here(studio, session, wanted.job_id)
     if JobStatus(row.status) not in (_S.FAILED, _S.CANCELLED):
         raise Conflict("resume_from_status", job_id=wanted.job_id, status=row.status)
-    folder = studio.job_dir(wanted.job_id)
     old = folder.read_job()
     _check_same(old, dataset_id, model_name, options)
     checkpoint = _get_checkpoint(folder.checkpoints, wanted)
@@ -126,13 +143,6 @@ def continue_ended(
     best = find_best(folder.checkpoints)
     earlier_best = [best] if best is not None and step_of(best) < step_of(checkpoint) else []
     return job_service.enqueue(studio, job, folder, start, [checkpoint, *earlier_best])
-
-
-def _lock(session: Session, job_id: str) -> JobRow:
-    row = Jobs(session).lock(job_id)
-    if row is None:
-        raise NotFound("job", job_id=job_id)
-    return row
 
 
 def _check_same(old: TrainingJob, dataset_id: str, model_name: str, options: dict[str, Any]) -> None:

@@ -124,16 +124,34 @@ def get_job(session: Session, job_id: str) -> JobRow:
     return row
 
 
+def get_here(studio: Studio, session: Session, job_id: str) -> tuple[JobRow, JobDir]:
+    """Return a job and its folder. Raise NotFound; Conflict where the folder lies with a server that shares only the database."""
+    row = get_job(session, job_id)
+    return row, open_folder(studio, row)
+
+
+def open_folder(studio: Studio, row: JobRow) -> JobDir:
+    """Return the folder of a job. Raise Conflict where this server cannot reach it."""
+    if row.folder_id not in (None, studio.folder_id):
+        raise Conflict("elsewhere", job_id=row.job_id, host=row.host or "?")
+    return studio.job_dir(row.job_id)
+
+
+def lock_here(studio: Studio, session: Session, job_id: str) -> tuple[JobRow, JobDir]:
+    """As `get_here`, and keep other writers from the job until the transaction ends."""
+    row = Jobs(session).lock(job_id)
+    if row is None:
+        raise NotFound("job", job_id=job_id)
+    return row, open_folder(studio, row)
+
+
 def cancel(studio: Studio, job_id: str) -> JobRow:
     """Ask a job to stop: at once when it waits, at the next micro-batch when it runs. Repeating it changes nothing.
 
     Raise NotFound; Conflict when the job has succeeded or failed.
     """
-    job_dir = studio.job_dir(job_id)
     with studio.database.writing() as session:
-        row = Jobs(session).lock(job_id)
-        if row is None:
-            raise NotFound("job", job_id=job_id)
+        row, job_dir = lock_here(studio, session, job_id)
         ingest(session, row, job_dir)
         status = JobStatus(row.status)
         if status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
@@ -151,12 +169,9 @@ def cancel(studio: Studio, job_id: str) -> JobRow:
 
 def delete_job(studio: Studio, job_id: str) -> None:
     """Delete a job that has ended, with its folder. Raise NotFound, or Conflict while it is in the queue or runs."""
-    job_dir = studio.job_dir(job_id)
     trash = studio.settings.data_dir / "tmp" / f"deleted-{job_id}"
     with studio.database.writing() as session:
-        row = Jobs(session).lock(job_id)
-        if row is None:
-            raise NotFound("job", job_id=job_id)
+        row, job_dir = lock_here(studio, session, job_id)
         if not JobStatus(row.status).terminal:
             raise Conflict("job_active", job_id=job_id, status=row.status)
         if job_dir.path.exists():
@@ -168,8 +183,8 @@ def delete_job(studio: Studio, job_id: str) -> None:
 
 def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> tuple[str, bool]:
     """Return the end of the trainer's log and whether something before it was left out. Raise NotFound."""
-    get_job(session, job_id)
-    return studio.supervisor.executor.logs(studio.job_dir(job_id), max_bytes)
+    _, job_dir = get_here(studio, session, job_id)
+    return studio.supervisor.executor.logs(job_dir, max_bytes)
 
 
 def can_chat(studio: Studio, row: JobRow) -> bool:

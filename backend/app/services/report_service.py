@@ -24,8 +24,7 @@ class FoundReport:
 
 def get_report(studio: Studio, session: Session, job_id: str) -> FoundReport:
     """Return before and after. Raise NotFound; Conflict while there is none."""
-    row = job_service.get_job(session, job_id)
-    folder = studio.job_dir(job_id)
+    row, folder = job_service.get_here(studio, session, job_id)
     report = folder.find_report()
     if report is None:
         raise Conflict("no_report", job_id=job_id, status=row.status)

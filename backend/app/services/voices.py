@@ -67,9 +67,8 @@ def get_job_voice(studio: Studio, session: Session, job_id: str, checkpoint: str
 
     Raise NotFound for an unknown job or checkpoint, Conflict for a job that has left no adapter.
     """
-    row = job_service.get_job(session, job_id)
+    row, folder = job_service.get_here(studio, session, job_id)
     job = TrainingJob.model_validate_json(row.spec)
-    folder = studio.job_dir(job_id)
     voice = get_base_voice(job)
     if checkpoint is not None:
         path = _get_checkpoint(folder.checkpoints, job_id, checkpoint)

@@ -92,6 +92,11 @@ class Jobs:
         ended = [status for status in JobStatus if status.terminal]
         return self.session.scalar(select(JobRow).where(used, JobRow.status.not_in(ended)).order_by(JobRow.number).limit(1))
 
+    def find_highest_priority(self, folder_id: str, *, but: str) -> int | None:
+        """Return the highest priority of the jobs that wait in a data folder, one left out; None where no other waits."""
+        waiting = select(func.max(JobRow.priority)).where(JobRow.status == JobStatus.QUEUED, JobRow.folder_id == folder_id)
+        return self.session.scalar(waiting.where(JobRow.job_id != but))
+
     def settle(self, folder_id: str) -> None:
         """Give the rows of versions that noted no data folder to this one: there was only one then."""
         for table in (JobRow, DatasetRow):

@@ -1,8 +1,8 @@
 /** Jobs: list, read, start, cancel, curves, report. */
 import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
-import { get, post } from "@/api/client";
+import { get, post, put } from "@/api/client";
 import { hasEnded } from "@/lib/progress";
-import type { Job, JobDetail, JobLog, MetricPoints, Report, StartedJob, StartFinetuningRequest } from "@/types/api";
+import type { Checkpoint, Job, JobDetail, JobLog, MetricPoints, Report, StartedJob, StartFinetuningRequest } from "@/types/api";
 
 /** Enough for a sharp curve on a wide screen. */
 const CURVE_POINTS = 800;
@@ -44,10 +44,34 @@ export function useStartJob() {
   });
 }
 
-export function useCancelJob(id: string) {
+export const checkpointsQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["jobs", id, "checkpoints"],
+    queryFn: async ({ signal }) => (await get<{ checkpoints: Checkpoint[] }>(`${jobPath(id)}/checkpoints`, signal)).checkpoints,
+  });
+
+export type Move = "pause" | "resume" | "cancel" | "next";
+
+/** Pause, resume or cancel a job, or let it start before every other one that waits. */
+export function useMoveJob(id: string) {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: () => post<unknown>(`${jobPath(id)}/cancel`),
+    mutationFn: (move: Move) =>
+      move === "next" ? put<unknown>(`${jobPath(id)}/priority`, { priority: move }) : post<unknown>(`${jobPath(id)}/${move}`),
     onSettled: () => client.invalidateQueries({ queryKey: ["jobs"] }),
+  });
+}
+
+/** Start a job that goes on from a checkpoint of one that failed or was cancelled. */
+export function useContinueJob(job: Job) {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (checkpoint: string) =>
+      post<StartedJob>("/api/start-finetuning", {
+        dataset_id: job.dataset_id,
+        model_name: job.model_id,
+        resume_from: { job_id: job.job_id, checkpoint },
+      }),
+    onSuccess: () => client.invalidateQueries({ queryKey: jobsQuery.queryKey, exact: true }),
   });
 }

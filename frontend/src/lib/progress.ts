@@ -4,8 +4,22 @@ import type { Job, JobEvent, JobProgress, JobStatus } from "@/types/api";
 const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
 const CANCELLABLE: readonly JobStatus[] = ["queued", "starting", "running", "pausing", "paused"];
 
+const PAUSABLE: readonly JobStatus[] = ["starting", "running"];
+const CONTINUABLE: readonly JobStatus[] = ["failed", "cancelled"];
+
 export const hasEnded = (status: JobStatus): boolean => ENDED.includes(status);
 export const canCancel = (status: JobStatus): boolean => CANCELLABLE.includes(status);
+
+export const canPause = (status: JobStatus): boolean => PAUSABLE.includes(status);
+export const canContinue = (status: JobStatus): boolean => CONTINUABLE.includes(status);
+
+/** How many waiting jobs start before this one: those of a higher priority, and older ones of the same. Newest first in `jobs`. */
+export function countAhead(jobs: readonly Job[], job: Job): number {
+  const place = jobs.findIndex((other) => other.job_id === job.job_id);
+  const isAhead = (other: Job, at: number): boolean =>
+    other.status === "queued" && (other.priority > job.priority || (other.priority === job.priority && at > place));
+  return place < 0 ? 0 : jobs.filter((other, at) => at !== place && isAhead(other, at)).length;
+}
 
 function progressAfter(progress: JobProgress, event: JobEvent): JobProgress {
   switch (event.kind) {
@@ -43,5 +57,6 @@ export function applyEvent<T extends Job>(job: T, event: JobEvent): T {
   const seq = event.seq ?? 0;
   if (seq <= job.last_seq) return job;
   const status = event.kind === "status_changed" ? event.status : event.kind === "job_failed" ? "failed" : job.status;
-  return { ...job, status, last_seq: seq, progress: progressAfter(job.progress, event) };
+  const priority = event.kind === "priority_changed" ? event.priority : job.priority;
+  return { ...job, status, priority, last_seq: seq, progress: progressAfter(job.progress, event) };
 }

@@ -80,7 +80,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Dataset
-         * @description Delete a data set that no unfinished job uses. Ended jobs keep their own copy of its rows.
+         * @description Delete a data set. Jobs keep their own copy of its rows.
          */
         delete: operations["delete_dataset"];
         options?: never;
@@ -726,6 +726,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/jobs/{job_id}/priority": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Set Job Priority
+         * @description Let a job start earlier or later than others that wait. A job that has ended is a conflict.
+         */
+        put: operations["set_job_priority"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/jobs/{job_id}/report": {
         parameters: {
             query?: never;
@@ -858,7 +878,7 @@ export interface paths {
         post?: never;
         /**
          * Remove Model
-         * @description Take an added model off the list, unless an unfinished job uses it. Its weights stay, and so do its ended jobs.
+         * @description Take an added model off the list. Its weights stay, and so do its jobs.
          */
         delete: operations["remove_model"];
         options?: never;
@@ -2181,6 +2201,8 @@ export interface components {
             /** Notices */
             notices: components["schemas"]["NoticeRead"][];
             plan: components["schemas"]["PlanRead"];
+            /** Priority */
+            priority: number;
             progress: components["schemas"]["Progress"];
             request: components["schemas"]["StartFinetuningRequest"];
             /** Started At */
@@ -2264,6 +2286,8 @@ export interface components {
             model_name: string;
             /** Name */
             name: string;
+            /** Priority */
+            priority: number;
             progress: components["schemas"]["Progress"];
             /** Started At */
             started_at: string | null;
@@ -3021,6 +3045,14 @@ export interface components {
             v?: 1;
         };
         /**
+         * PriorityRequest
+         * @description Where a job stands in the queue.
+         */
+        PriorityRequest: {
+            /** Priority */
+            priority: number | "next";
+        };
+        /**
          * ProbedFact
          * @description One general question, which has nothing to do with the data.
          */
@@ -3540,6 +3572,11 @@ export interface components {
              * @description Optimizer steps between checkpoints; automatic = by time alone.
              */
             checkpoint_every_steps?: number | null;
+            /**
+             * Checkpoints Bytes
+             * @description At most so much disk for the checkpoints of the job together, with the same exceptions; automatic = by count alone.
+             */
+            checkpoints_bytes?: number | null;
             /**
              * Checkpoints Kept
              * @description Older ones are removed, except the best, a paused-at and an exported one; automatic = 2.
@@ -4580,15 +4617,6 @@ export interface operations {
             };
             /** @description No such thing */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description Not in this state */
-            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7464,6 +7492,95 @@ export interface operations {
             };
         };
     };
+    set_job_priority: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PriorityRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobRead"];
+                };
+            };
+            /** @description The request cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A token or a signed-in browser is needed */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not from here */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such thing */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A value is out of its range */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A defect of Affinage */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_report: {
         parameters: {
             query?: never;
@@ -8017,15 +8134,6 @@ export interface operations {
             };
             /** @description No such thing */
             404: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorBody"];
-                };
-            };
-            /** @description Not in this state */
-            409: {
                 headers: {
                     [name: string]: unknown;
                 };

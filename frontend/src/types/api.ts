@@ -39,7 +39,9 @@ export type JobEvent = Schemas[
   | "StepLogged"
   | "EvalLogged"
   | "CheckpointSaved"
-  | "Noted"];
+  | "Noted"
+  | "PriorityChanged"];
+export type Checkpoint = Schemas["CheckpointRead"];
 export type ExportList = Schemas["ExportList"];
 export type Export = Schemas["ExportRead"];
 export type ExportOffer = Schemas["OfferRead"];

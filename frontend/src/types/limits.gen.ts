@@ -20,6 +20,11 @@ export const startLimits = {
     "minimum": 1,
     "maximum": 1000000
   },
+  "checkpoints_bytes": {
+    "integer": true,
+    "minimum": 1,
+    "maximum": 1125899906842624
+  },
   "checkpoints_kept": {
     "integer": true,
     "minimum": 1,

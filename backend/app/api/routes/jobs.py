@@ -7,7 +7,16 @@ from fastapi import APIRouter, Depends, Header, Query
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, EventStream, problems, streamed
-from app.api.schemas.jobs import CheckpointList, CheckpointRead, JobDetail, JobList, JobRead, LogRead, MetricPoints
+from app.api.schemas.jobs import (
+    CheckpointList,
+    CheckpointRead,
+    JobDetail,
+    JobList,
+    JobRead,
+    LogRead,
+    MetricPoints,
+    PriorityRequest,
+)
 from app.api.wording import job_detail, job_read
 from app.contracts.events import JobEvent
 from app.contracts.status import JobStatus
@@ -87,6 +96,12 @@ def pause_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
 def resume_job(job_id: str, studio: StudioDep, language: LanguageDep) -> JobRead:
     """Put a paused job back into the queue. A failed or cancelled one is continued by a new job with `resume_from`."""
     return job_read(studio, job_control.resume(studio, job_id), language)
+
+
+@router.put("/{job_id}/priority", responses=problems(404, 409))
+def set_job_priority(job_id: str, body: PriorityRequest, studio: StudioDep, language: LanguageDep) -> JobRead:
+    """Let a job start earlier or later than others that wait. A job that has ended is a conflict."""
+    return job_read(studio, job_control.prioritise(studio, job_id, body.priority), language)
 
 
 @router.get("/{job_id}/checkpoints", responses=NOT_FOUND)

@@ -1,6 +1,8 @@
 """What the job routes take and answer."""
 
-from pydantic import BaseModel
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
 
 from app.api.schemas.plans import NoticeRead, PlanRead, StartFinetuningRequest
 from app.contracts.status import JobStatus
@@ -61,6 +63,8 @@ class JobRead(BaseModel):
     progress: Progress
     error: ErrorRead | None
     last_seq: int
+    priority: int
+    """Higher starts earlier; 0 when nobody chose. Among equals the oldest starts first."""
     can_chat: bool
 
 
@@ -88,6 +92,13 @@ class MetricPoints(BaseModel):
     name: str
     steps: list[int]
     values: list[float]
+
+
+class PriorityRequest(BaseModel):
+    """Where a job stands in the queue."""
+
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] | Literal["next"]
+    """A number (higher starts earlier; 0 when nobody chose), or `next`: before every job that waits now."""
 
 
 class CheckpointRead(BaseModel):

@@ -1,5 +1,9 @@
 import { Progress, VisuallyHidden } from "@mantine/core";
+import { useQuery } from "@tanstack/react-query";
+import { jobsQuery } from "@/api/jobs";
 import { useMessages } from "@/hooks/useMessages";
+import { countAhead } from "@/lib/progress";
+import type { Messages } from "@/locales/en";
 import type { Job } from "@/types/api";
 import classes from "./JobMonitor.module.css";
 
@@ -9,6 +13,14 @@ const TENTHS = 10;
 const isPhase = <T extends object>(phase: string | null, phases: T): phase is Extract<keyof T, string> =>
   phase !== null && phase in phases;
 
+/** Say what a job does, or what it waits for. */
+function labelOf({ status, progress }: Job, ahead: number, t: Messages): string {
+  if (status === "queued") return ahead > 0 ? t.jobs.queuedBehind(ahead) : t.jobs.queuedHint;
+  if (status === "paused") return t.jobs.pausedHint;
+  if (status === "starting" && !progress.phase) return t.jobs.startingHint;
+  return isPhase(progress.phase, t.jobs.phases) ? t.jobs.phases[progress.phase] : t.jobs.status[status];
+}
+
 /** What is happening now, and how far it has come. */
 export function ProgressLine({ job }: { job: Job }) {
   const { t, format } = useMessages();
@@ -16,8 +28,8 @@ export function ProgressLine({ job }: { job: Job }) {
   const total = p.phase === "downloading" ? (p.download_total_bytes ?? 0) : 0;
   const done = p.download_done_bytes ?? 0;
   const share = total > 0 ? done / total : p.fraction;
-  const known = isPhase(p.phase, t.jobs.phases) ? t.jobs.phases[p.phase] : t.jobs.status[status];
-  const label = status === "queued" ? t.jobs.queuedHint : status === "starting" && !p.phase ? t.jobs.startingHint : known;
+  const { data: jobs = [] } = useQuery(jobsQuery);
+  const label = labelOf(job, countAhead(jobs, job), t);
   const left = p.eta_seconds === null || total > 0 ? undefined : t.jobs.about(format.estimate(p.eta_seconds));
 
   return (

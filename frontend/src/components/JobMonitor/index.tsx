@@ -2,17 +2,17 @@ import { Button, Group, Skeleton, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState, type ReactNode } from "react";
 import { HELDOUT_LOSS, LOSS, useFollowJob } from "@/api/jobEvents";
-import { jobQuery, metricQuery, useCancelJob } from "@/api/jobs";
+import { jobQuery, metricQuery } from "@/api/jobs";
 import { ChatCompare } from "@/components/ChatCompare";
-import { ConfirmButton } from "@/components/ConfirmButton";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { Icon } from "@/components/Icon";
+import { JobMoves } from "@/components/JobMoves";
 import { JobStats } from "@/components/JobStats";
 import { Panel } from "@/components/Panel";
 import { StatusPill } from "@/components/StatusPill";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
-import { canCancel, hasEnded } from "@/lib/progress";
+import { hasEnded } from "@/lib/progress";
 import type { Series } from "@/lib/series";
 import { Outcome } from "./Outcome";
 import { ProgressLine } from "./ProgressLine";
@@ -37,7 +37,6 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
   const { data: job, error, refetch } = useQuery(jobQuery(jobId));
   const { data: loss = NO_POINTS } = useQuery(metricQuery(jobId, LOSS));
   const { data: heldout = NO_POINTS } = useQuery(metricQuery(jobId, HELDOUT_LOSS));
-  const cancel = useCancelJob(jobId);
   const [testing, setTesting] = useState(false);
   useFollowJob(jobId, job?.status, job?.last_seq);
   const running = job && !hasEnded(job.status);
@@ -65,7 +64,6 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
           {running && <ProgressLine job={job} />}
           <Outcome job={job} details={details} />
           <JobStats job={job} />
-          {cancel.error && <ErrorNotice error={cancel.error} />}
           <Group gap="xs">
             {job.can_chat && (
               <Button
@@ -77,19 +75,7 @@ export function JobMonitor({ jobId, more, pageTitle, details = false }: JobMonit
                 {testing ? t.jobs.hideTest : t.jobs.test}
               </Button>
             )}
-            {canCancel(job.status) && (
-              <ConfirmButton
-                leftSection={<Icon name="stop" />}
-                question={t.jobs.cancelAsk}
-                hint={t.jobs.cancelHint}
-                confirm={t.jobs.cancelJob}
-                refuse={t.jobs.keepGoing}
-                loading={cancel.isPending}
-                onConfirm={() => cancel.mutate()}
-              >
-                {t.jobs.cancelJob}
-              </ConfirmButton>
-            )}
+            <JobMoves job={job} />
             {more}
           </Group>
         </div>
