@@ -83,6 +83,11 @@ class PostgresServer:
         with self._connect() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {url.partition('@/')[2].partition('?')[0]} WITH (FORCE)")
 
+    def execute(self, statement: str) -> None:
+        """Run a statement in another database than the tests'."""
+        with self._connect() as connection:
+            connection.execute(statement)
+
     def close(self) -> None:
         """Stop the server and remove its folder."""
         self._process.terminate()

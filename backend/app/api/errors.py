@@ -32,7 +32,7 @@ class BodyUnreadable(AffinageError):
 
 
 class Busy(AffinageError):
-    """Other writers held the database longer than a request waits."""
+    """Other writers held the database longer than a request waits, or its server does not answer (`busy.away`)."""
 
     status_code, code = 503, "busy"
 
@@ -40,12 +40,26 @@ class Busy(AffinageError):
 RETRY_SECONDS = "5"
 
 
+LOST_STATES = ("08", "53", "57P")
+"""Of SQLSTATE, in PostgreSQL (its manual, appendix A): connection exception, insufficient resources, operator intervention."""
+
+
 def find_known(problem: OSError | OperationalError) -> AffinageError | None:
     """Return what the system or the database means, where it is nothing that we did wrong."""
+    if isinstance(problem, OperationalError) and is_away(problem):
+        return Busy("away")
     words = str(problem).lower()
     if "disk is full" in words or (isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)):
         return DiskFull("writing")
     return Busy() if "database is locked" in words else None
+
+
+def is_away(problem: OperationalError) -> bool:
+    """Return whether a database server does not answer, or has ended the connection. SQLite's errors carry no SQLSTATE."""
+    if not hasattr(problem.orig, "sqlstate"):
+        return False
+    state = problem.orig.sqlstate
+    return problem.connection_invalidated or state is None or str(state).startswith(LOST_STATES)
 
 
 def error_response(problem: AffinageError, language: Language, headers: dict[str, str] | None = None) -> JSONResponse:

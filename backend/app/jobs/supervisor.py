@@ -215,6 +215,7 @@ class Supervisor:
             if status is JobStatus.SUCCEEDED:
                 self._record(job_dir)
             if isinstance(state, Gone) and status not in ACTIVE:
+                job_dir.clear_leftovers()
                 release(row)
         if taken:
             self._broker.wake(job_id)
@@ -239,6 +240,7 @@ class Supervisor:
             with self._database.writing() as session:
                 row = Jobs(session).lock(job_id)
                 if row is not None and row.lease_owner == self.claimant.owner and row.status not in ACTIVE:
+                    job_dir.clear_leftovers()
                     release(row)
             self.executor.forget(job_dir)
             self._ended_at.pop(job_id, None)

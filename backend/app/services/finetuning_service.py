@@ -291,6 +291,7 @@ def finetune(
     checkpoint_every_steps: int | None = None,
     checkpoint_every_seconds: float | None = None,
     checkpoints_kept: int | None = None,
+    checkpoints_bytes: int | None = None,
     objective: Objective | None = None,
     method: Method | None = None,
     beta: float | None = None,
@@ -371,6 +372,7 @@ def finetune(
         "checkpoint_every_steps": checkpoint_every_steps,
         "checkpoint_every_seconds": checkpoint_every_seconds,
         "checkpoints_kept": checkpoints_kept,
+        "checkpoints_bytes": checkpoints_bytes,
     }
     chosen = {field: value for field, value in saving.items() if value is not None}
     job = _build_job(run, source, name, exports).model_copy(update=chosen)

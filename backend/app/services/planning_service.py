@@ -71,6 +71,7 @@ def plan(
     checkpoint_every_steps: int | None = None,  # noqa: ARG001
     checkpoint_every_seconds: float | None = None,  # noqa: ARG001
     checkpoints_kept: int | None = None,  # noqa: ARG001
+    checkpoints_bytes: int | None = None,  # noqa: ARG001
     **options: Any,
 ) -> Plan:
     """Return what a job with these arguments would take; the arguments are those of `finetune`.

@@ -22,6 +22,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -164,6 +165,12 @@ class JobDir:
         finally:
             os.close(descriptor)
         return False
+
+    def clear_leftovers(self) -> None:
+        """Delete what a trainer that was killed left of files that it was writing. Nobody may be training."""
+        for folder in (self.path, self.checkpoints, self.adapter):
+            for leftover in folder.glob(".*.tmp"):
+                shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
     def append(self, event: Event) -> JobEvent:
         """Write one event with the next `seq` and the time; return it as written.

@@ -14,11 +14,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 
 import app
 from app.storage.db import sqlite_module
+
+ADVISORY_KEY = 0x616666696E616765
+"""Names our lock among those of a PostgreSQL server: `affinage` in ASCII."""
 
 
 def migrations_folder() -> Path:
@@ -68,6 +71,19 @@ def current_revision(url: str) -> str | None:
 def upgrade(url: str, data_dir: Path) -> None:
     """Bring the database to the newest schema; one process at a time, a copy of the old one kept."""
     config = alembic_config(url)
+    if make_url(url).get_backend_name() == "sqlite":
+        _upgrade_alone(url, data_dir, config)
+        return
+    engine = migration_engine(url)
+    try:
+        with engine.connect() as connection:  # servers with data folders of their own may share the database
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_KEY})
+            _upgrade_alone(url, data_dir, config)
+    finally:
+        engine.dispose()  # closing the connection lets the lock go
+
+
+def _upgrade_alone(url: str, data_dir: Path, config: Config) -> None:
     descriptor = os.open(data_dir / ".migrate.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

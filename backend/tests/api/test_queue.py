@@ -83,5 +83,13 @@ def test_a_job_in_a_folder_that_this_server_cannot_reach_is_shown_and_left_to_it
     for answer in answers:
         assert "far-away" in check_error(answer, 409, "conflict")["message"]
     french = check_error(idle.post(f"/api/jobs/{job_id}/cancel", headers=FRENCH), 409, "conflict")["message"]
-    assert "se trouve sur une autre machine" in french
+    assert "far-away" in french and "se trouve" in french
     assert studio.job_dir(job_id).path.is_dir()
+
+
+def test_checkpoints_may_be_limited_by_the_disk_they_take(idle: TestClient) -> None:
+    body = {"dataset_id": dataset_id(idle), "model_name": idle.model}
+    started = idle.post("/api/start-finetuning", json={**body, "checkpoints_bytes": 5_000_000, "checkpoints_kept": 9})
+    job = idle.app.state.studio.job_dir(started.json()["job_id"]).read_job()
+    assert (job.checkpoints_bytes, job.checkpoints_kept) == (5_000_000, 9)
+    check_error(idle.post("/api/start-finetuning", json={**body, "checkpoints_bytes": 0}), 422, "invalid")

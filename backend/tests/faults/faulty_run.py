@@ -237,6 +237,8 @@ class FaultyRun:
 
     def damage(self, job_id: str, stroke: Stroke) -> None:
         """Spoil one file of the newest checkpoint, as a bad disk would."""
+        if any(event.kind == "status_changed" and event.status in ENDED for event in self.folder(job_id).read_events()):
+            return  # nobody looks at a checkpoint again
         found = list_checkpoints(self.folder(job_id).checkpoints)
         try:
             file = found[0] / stroke.file

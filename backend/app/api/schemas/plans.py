@@ -31,6 +31,8 @@ class StartFinetuningRequest(FinetuningOptions):
     """Seconds between checkpoints; automatic = 300."""
     checkpoints_kept: int | None = Field(default=None, ge=1, le=100)
     """Older ones are removed, except the best, a paused-at and an exported one; automatic = 2."""
+    checkpoints_bytes: int | None = Field(default=None, ge=1, le=1 << 50)
+    """At most so much disk for the checkpoints of the job together, with the same exceptions; automatic = by count alone."""
 
     exports: list[ExportFormat] = Field(default=[], max_length=len(EXPORT_FORMATS))
     """Formats to write the model in when it is trained; each is tried first, with an untrained adapter."""

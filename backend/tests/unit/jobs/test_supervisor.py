@@ -286,3 +286,17 @@ def test_a_job_that_lost_its_folder_fails_instead_of_waiting_for_ever(bench: Ben
     shutil.rmtree(job_dir.path)
     bench.supervisor().start()
     assert bench.wait_for("a", "failed").error_key == "internal.folder_missing"
+
+
+@pytest.mark.usefixtures("no_retries")
+def test_what_a_killed_trainer_was_writing_is_removed_when_its_job_has_ended(bench: Bench) -> None:
+    job_dir = bench.queue("a", [RUNNING, {"sleep": 60}])
+    bench.supervisor().start()
+    bench.wait_for("a", "running")
+    half = job_dir.checkpoints / ".checkpoint-4.tmp"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text("{")
+    (job_dir.path / ".report.json.7.7.tmp").write_text("{")
+    os.kill(bench.pid("a"), signal.SIGKILL)
+    bench.wait_for("a", "failed")
+    assert list(job_dir.path.rglob(".*.tmp")) == []
