@@ -17,6 +17,7 @@ from pathlib import Path
 from app.contracts.events import JobFailed, StatusChanged
 from app.contracts.status import JobStatus
 from app.core.errors import AffinageError, DiskFull, OutOfDeviceMemory, OutOfHostMemory
+from app.core.messages import catalogue
 from app.storage.job_dir import JobDir
 
 SUCCEEDED, FAILED, CANCELLED, PAUSED, DISK_FULL = 0, 3, 4, 5, 6
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         from app.training.rehearsal import begin_exports, rehearse
 
         transformers_logging.disable_progress_bar()
+        catalogue("en")  # the sentences of errors: an upgrade may take the file away while this runs
         try:
             report = job_dir.find_report()
             if report is None:  # else an earlier attempt trained, and was ended while it compared
