@@ -80,7 +80,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Dataset
-         * @description Delete a data set. Jobs keep their own copy of its rows.
+         * @description Delete a data set that no unfinished job uses. Ended jobs keep their own copy of its rows.
          */
         delete: operations["delete_dataset"];
         options?: never;
@@ -878,7 +878,7 @@ export interface paths {
         post?: never;
         /**
          * Remove Model
-         * @description Take an added model off the list. Its weights stay, and so do its jobs.
+         * @description Take an added model off the list, unless an unfinished job uses it. Its weights stay, and so do its ended jobs.
          */
         delete: operations["remove_model"];
         options?: never;
@@ -4624,6 +4624,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            /** @description Not in this state */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description A value is out of its range */
             422: {
                 headers: {
@@ -8134,6 +8143,15 @@ export interface operations {
             };
             /** @description No such thing */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Not in this state */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
