@@ -58,8 +58,8 @@ def is_away(problem: OperationalError) -> bool:
     """Return whether a database server does not answer, or has ended the connection. SQLite's errors carry no SQLSTATE."""
     if not hasattr(problem.orig, "sqlstate"):
         return False
-    state = problem.orig.sqlstate
-    return problem.connection_invalidated or state is None or str(state).startswith(LOST_STATES)
+    state: str | None = getattr(problem.orig, "sqlstate", None)
+    return problem.connection_invalidated or state is None or state.startswith(LOST_STATES)
 
 
 def error_response(problem: AffinageError, language: Language, headers: dict[str, str] | None = None) -> JSONResponse:
