@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy.ctypeslib  # noqa: F401  safetensors asks for it when it first writes: an upgrade may have taken it away by then
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
