@@ -15,6 +15,7 @@ from app.contracts.options import Dtype
 from app.planner.shapes import find_linears, shape_from_config
 from app.storage.job_dir import JobDir
 from app.training.calibration.pieces import Piece
+from app.training.calibration.random_weights import build_filled
 from app.training.calibration.variants import MODELS, VARIANTS, Size, Variant, make_config
 from app.training.gradient import Computer, Limits
 from app.training.lanes import Lanes
@@ -95,14 +96,10 @@ def _build(  # noqa: PLR0917
     job_dir: JobDir,
     lanes: Lanes,
 ) -> Model:
-    from transformers.initialization import no_init_weights
-
     from app.training.assembly import assemble, build_unloaded
 
     config = make_config(sizes)
-    with no_init_weights():
-        model = build_unloaded(config, device=device, kind=kind, dtype=dtype, checkpointing=checkpointing)
-    _fill(model)
+    model = build_filled(lambda: build_unloaded(config, device=device, kind=kind, dtype=dtype, checkpointing=checkpointing))
     written = config.to_dict()
     targets = list(find_linears(shape_from_config(written)))
     lora = Lora(rank=RANK, alpha=RANK, dropout=0.0, target_modules=targets, fan_in_fan_out=config.model_type == "gpt2")
@@ -110,13 +107,6 @@ def _build(  # noqa: PLR0917
     limits = Limits(rows=1 << 20, tokens=None, lanes=lanes.count)
     computer = Computer(made.head, made.parameters, device, 0, 4096, limits, job_dir, lambda: None, lanes=lanes)
     return Model(computer, made.optimizer, written, targets)
-
-
-def _fill(model: torch.nn.Module) -> None:
-    """Give uninitialised weights small numbers: speed must not depend on what memory held before (NaN, denormals)."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(1.0) if parameter.dim() == 1 else parameter.uniform_(-0.02, 0.02)
 
 
 def _prepare(variant: Variant, dtype: Dtype, model: Model, *, forward: bool) -> Bench:

@@ -7,6 +7,7 @@ import torch
 
 from app.contracts.options import Dtype
 from app.training.calibration.pieces import Piece
+from app.training.calibration.random_weights import build_filled
 from app.training.calibration.variants import MODELS, Size, make_config
 
 SMALL_MODEL, LARGE_MODEL = "older", "words"
@@ -20,7 +21,8 @@ def make_loading(folder: Path, size: Size, name: str, device: torch.device, dtyp
     from app.training import selftest
     from app.training.loading import load_model
 
-    model = AutoModelForCausalLM.from_config(make_config(MODELS[size][name]), trust_remote_code=False).to(getattr(torch, dtype))
+    config = make_config(MODELS[size][name])
+    model = build_filled(lambda: AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False))
     model.save_pretrained(folder / name)
     count = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     job = selftest.write_job(folder / f"job-{name}", folder / name, str(device)).read_job().model_copy(update={"dtype": dtype})
