@@ -8,7 +8,7 @@ PORT ?= 8000
 RUN := .venv/bin/python
 NPM := $(RUN) scripts/node.py npm
 
-.PHONY: help setup page demo start test check faults load gen bench bench-training
+.PHONY: help setup page demo start test check faults load gen bench bench-training bench-gpu test-gpu
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36mmake %-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 
 bench: setup  ## Measure how long a person waits (docs/benchmarks)
 	@$(RUN) bench/latency.py
+
+test-gpu: setup  ## The tests that need an NVIDIA card
+	@cd backend && ../$(RUN) -m pytest tests/gpu -m gpu
+
+bench-gpu: setup  ## Training beside plain transformers + PEFT on an NVIDIA card, under 10 minutes, offline
+	@$(RUN) bench/training/gpu.py --write docs/benchmarks/training-gpu.md
 
 bench-training: setup  ## Training beside TRL and a plain loop: over an hour (QUICK=1: one round of one shape, minutes)
 ifdef QUICK

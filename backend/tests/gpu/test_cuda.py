@@ -1,0 +1,73 @@
+"""The engine on an NVIDIA card; skipped where there is none. `make test-gpu` on a machine with one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.contracts.events import Noted, StepLogged
+from app.storage.job_dir import JobDir
+from app.training.engine import train
+from app.training.stopping import StopWatch
+from tests.engine.test_engine import assert_close
+from tests.engine.tiny import examples, make_job, write_gpt2, write_llama
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA card that this build of torch can use"),
+]
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    write = {"llama": write_llama, "gpt2": write_gpt2}[request.param]
+    return write(tmp_path_factory.mktemp("models") / request.param)
+
+
+def run(folder: Path, model: Path, **options: object) -> JobDir:
+    targets = ["c_attn", "c_proj", "c_fc"] if model.name == "gpt2" else None
+    settings = {"train": examples(24), "heldout": examples(4), "targets": targets, "device_id": "cuda:0", **options}
+    job_dir = make_job(folder, model, **settings)  # type: ignore[arg-type]
+    train(job_dir, StopWatch(job_dir))
+    return job_dir
+
+
+def losses(job_dir: JobDir) -> list[float]:
+    return [event.loss for event in job_dir.read_events() if isinstance(event, StepLogged)]
+
+
+def test_the_card_learns_what_the_processor_learns(model: Path, tmp_path: Path) -> None:
+    """fp32 on both; sums are in another order."""
+    card, processor = run(tmp_path / "card", model), run(tmp_path / "processor", model, device_id="cpu")
+    assert losses(card) == pytest.approx(losses(processor), rel=1e-3)
+    assert_close(card, processor, 2e-2)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_learns(model: Path, dtype: str, checkpointing: bool, tmp_path: Path) -> None:
+    found = losses(run(tmp_path / "job", model, dtype=dtype, gradient_checkpointing=checkpointing))
+    assert found[-1] < found[0]
+
+
+def test_when_the_cards_memory_runs_out_the_micro_batch_is_halved_with_the_same_result(model: Path, tmp_path: Path) -> None:
+    rows = [row.model_copy(update={"messages": None, "text": "abcdefgh" * 30 + str(row.row)}) for row in examples(64)]
+    options = {"train": rows, "heldout": [], "micro_batch_size": 64, "gradient_accumulation_steps": 1, "num_epochs": 1}
+    torch.cuda.reset_peak_memory_stats()
+    roomy = run(tmp_path / "roomy", model, **options)
+    needed, whole = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.6 * needed / whole)
+    try:
+        small = run(tmp_path / "small", model, **options)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [event for event in small.read_events() if isinstance(event, Noted) and event.key == "micro_batch_halved"]
+    assert_close(small, roomy, 2e-2)
+
+
+def test_four_bits_learn(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = write_llama(tmp_path / "model", hidden_size=128, intermediate_size=256)
+    found = losses(run(tmp_path / "job", model, dtype="bfloat16", quantization="nf4"))
+    assert found[-1] < found[0]
