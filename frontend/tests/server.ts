@@ -93,6 +93,10 @@ export const dataset: Dataset = {
   notices: [],
   content_hash: "00",
   source_bytes: 27_000,
+  version: 1,
+  parent: null,
+  origin: null,
+  changes: [],
 };
 
 export const plan: Plan = {

@@ -122,14 +122,15 @@ def dataset_read(info: DatasetInfo, language: Language) -> DatasetRead:
 def analysis_read(found: AnalysisState, language: Language) -> AnalysisRead:
     """Return what a second look found, or how far it is."""
     analysis = found.analysis
-    if analysis is None:
-        return AnalysisRead(state=found.state, done_bytes=found.done_bytes, total_bytes=found.total_bytes)
+    rows = analysis.rows if analysis else 0
     return AnalysisRead(
         state=found.state,
-        rows=analysis.rows,
-        seconds=analysis.seconds,
-        languages=analysis.languages,
-        findings=[finding_read(finding, analysis.rows, language) for finding in analysis.findings],
+        done_bytes=found.done_bytes,
+        total_bytes=found.total_bytes,
+        rows=rows,
+        seconds=analysis.seconds if analysis else 0.0,
+        languages=analysis.languages if analysis else {},
+        findings=[finding_read(finding, rows, language) for finding in (analysis.findings if analysis else [])],
     )
 
 

@@ -54,6 +54,12 @@ const signIn = createRoute({
   component: () => <Navigate to="/upload" search={{}} replace />,
 });
 
+/** 1, 2, ... */
+const rowNumber = (value: unknown): number | undefined => (Number.isSafeInteger(value) && Number(value) > 0 ? Number(value) : undefined);
+
+interface RowSearch {
+  row?: number | undefined;
+}
 interface DatasetSearch {
   dataset?: string | undefined;
 }
@@ -68,9 +74,10 @@ interface JobSearch {
 const upload = createRoute({
   getParentRoute: () => root,
   path: "/upload",
-  validateSearch: (search: Record<string, unknown>): DatasetSearch => ({ dataset: text(search.dataset) }),
+  validateSearch: (search: Record<string, unknown>): DatasetSearch & RowSearch => ({ dataset: text(search.dataset), row: rowNumber(search.row) }),
   component: function UploadRoute() {
-    return <Pages.Upload datasetId={upload.useSearch().dataset} />;
+    const { dataset: datasetId, row } = upload.useSearch();
+    return <Pages.Upload datasetId={datasetId} row={row} />;
   },
 });
 
@@ -140,8 +147,9 @@ const settings = createRoute({
 const dataset = createRoute({
   getParentRoute: () => root,
   path: "/datasets/$datasetId",
+  validateSearch: (search: Record<string, unknown>): RowSearch => ({ row: rowNumber(search.row) }),
   component: function DatasetRoute() {
-    return <Pages.DatasetDetail datasetId={dataset.useParams().datasetId} />;
+    return <Pages.DatasetDetail datasetId={dataset.useParams().datasetId} row={dataset.useSearch().row} />;
   },
 });
 

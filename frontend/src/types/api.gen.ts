@@ -1218,43 +1218,25 @@ export interface components {
          * @description What a second look at the rows found; ask again while it runs.
          */
         AnalysisRead: {
-            /**
-             * Done Bytes
-             * @default 0
-             */
-            done_bytes?: number;
-            /**
-             * Findings
-             * @default []
-             */
-            findings?: components["schemas"]["FindingRead"][];
-            /**
-             * Languages
-             * @default {}
-             */
-            languages?: {
+            /** Done Bytes */
+            done_bytes: number;
+            /** Findings */
+            findings: components["schemas"]["FindingRead"][];
+            /** Languages */
+            languages: {
                 [key: string]: number;
             };
-            /**
-             * Rows
-             * @default 0
-             */
-            rows?: number;
-            /**
-             * Seconds
-             * @default 0
-             */
-            seconds?: number;
+            /** Rows */
+            rows: number;
+            /** Seconds */
+            seconds: number;
             /**
              * State
              * @enum {string}
              */
             state: "running" | "done" | "failed";
-            /**
-             * Total Bytes
-             * @default 0
-             */
-            total_bytes?: number;
+            /** Total Bytes */
+            total_bytes: number;
         };
         /**
          * AnsweredRow
@@ -1732,11 +1714,8 @@ export interface components {
          * @description An imported data set.
          */
         DatasetRead: {
-            /**
-             * Changes
-             * @default []
-             */
-            changes?: components["schemas"]["ChangeRead"][];
+            /** Changes */
+            changes: components["schemas"]["ChangeRead"][];
             /** Columns */
             columns: string[];
             /** Confidence */
@@ -1768,9 +1747,9 @@ export interface components {
             /** Notices */
             notices: string[];
             /** Origin */
-            origin?: string | null;
+            origin: string | null;
             /** Parent */
-            parent?: string | null;
+            parent: string | null;
             /** Problem Count */
             problem_count: number;
             /** Problems */
@@ -1791,11 +1770,8 @@ export interface components {
             /** Source Bytes */
             source_bytes: number;
             splits: components["schemas"]["Splits"];
-            /**
-             * Version
-             * @default 1
-             */
-            version?: number;
+            /** Version */
+            version: number;
         };
         /**
          * DatasetSource

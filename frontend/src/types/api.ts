@@ -1,5 +1,5 @@
 /** Names for the server's types. Everything here rests on api.gen.ts, so a renamed field breaks the build, not a user. */
-import type { components } from "@/types/api.gen";
+import type { components, paths } from "@/types/api.gen";
 
 type Schemas = components["schemas"];
 
@@ -9,6 +9,12 @@ export type RowPage = Schemas["RowPage"];
 export type TokenRow = Schemas["TokensRead"];
 export type TokenReport = Schemas["TokenReportRead"];
 export type TokenCheck = Schemas["TokenCheckRead"];
+export type Analysis = Schemas["AnalysisRead"];
+export type Finding = Schemas["FindingRead"];
+export type FixRequest = Schemas["FixRequest"];
+export type RowEdits = Schemas["EditRequest"];
+/** A shape in which rows can be taken away. */
+export type RowsShape = NonNullable<NonNullable<paths["/api/datasets/{dataset_id}/export"]["get"]["parameters"]["query"]>["shape"]>;
 export type ColumnMapping = Schemas["Mapping"];
 export type Problem = Schemas["ProblemRead"];
 export type Message = Schemas["Message"];

@@ -67,13 +67,13 @@ class DatasetRead(BaseModel):
     """Sentences about the whole data set (no held-out rows, ...)."""
     content_hash: str
     source_bytes: int
-    version: int = 1
+    version: int
     """1 for an imported file; a version made from it is one further."""
-    parent: str | None = None
+    parent: str | None
     """Id of the data set that this version was made from."""
-    origin: str | None = None
+    origin: str | None
     """Id of the first version; null for the first."""
-    changes: list[ChangeRead] = []
+    changes: list[ChangeRead]
     """What makes this version differ from its parent."""
 
 
@@ -233,13 +233,14 @@ class AnalysisRead(BaseModel):
     """What a second look at the rows found; ask again while it runs."""
 
     state: Literal["running", "done", "failed"]
-    done_bytes: int = 0
-    total_bytes: int = 0
-    rows: int = 0
-    seconds: float = 0.0
-    languages: dict[str, int] = {}
+    done_bytes: int
+    total_bytes: int
+    rows: int
+    """Rows that were looked at; 0 before the end, as the fields below."""
+    seconds: float
+    languages: dict[str, int]
     """Rows by language, as far as one was recognised; the most frequent first."""
-    findings: list[FindingRead] = []
+    findings: list[FindingRead]
 
 
 class FixRequest(BaseModel):

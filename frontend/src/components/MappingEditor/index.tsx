@@ -25,8 +25,14 @@ const PARTS: Record<Shape, readonly Part[]> = {
 };
 const SHAPES = Object.keys(PARTS) as Shape[];
 
+interface MappingEditorProps {
+  dataset: Dataset;
+  /** Data that a job has used stay as they are: another mapping makes a new version of them. */
+  onVersion: (version: Dataset) => void;
+}
+
 /** Shows which column plays which part, and lets a person correct it. */
-export function MappingEditor({ dataset }: { dataset: Dataset }) {
+export function MappingEditor({ dataset, onVersion }: MappingEditorProps) {
   const { t } = useMessages();
   const remap = useRemapDataset(dataset.dataset_id);
   const [draft, setDraft] = useState<ColumnMapping>(dataset.mapping);
@@ -39,7 +45,7 @@ export function MappingEditor({ dataset }: { dataset: Dataset }) {
     event.preventDefault();
     const mapping: ColumnMapping = { shape: draft.shape };
     for (const part of parts) mapping[part] = draft[part] ?? null;
-    remap.mutate(mapping);
+    remap.mutate(mapping, { onSuccess: (mapped) => mapped.dataset_id !== dataset.dataset_id && onVersion(mapped) });
   };
 
   return (

@@ -60,3 +60,33 @@ export const bring = {
   left: (duration: string) => `${duration} left`,
   stop: "Stop",
 };
+
+export const findings = {
+  title: "A second look at the rows",
+  hint: "Repeats, contradictions, refusals, personal data and the like. A fix makes a new version; this one stays as it is.",
+  running: (share: string) => `Looking at the rows: ${share}`,
+  failed: "The second look broke off; the rows can be trained all the same. The reason is in the server’s log.",
+  none: "Nothing to remark.",
+  languages: (list: string) => `Languages of the rows: ${list}.`,
+  fixes: { drop: "Leave out", mask: "Mask", move: "Move to training" },
+  other: (row: string) => `as row ${row}`,
+  more: (count: string) => `Show ${count} more`,
+  further: (count: string) => `and ${count} more`,
+  edit: "Edit",
+  add: "Add a row",
+  editHint: "Saving makes a new version; this one stays as it is.",
+  otherColumns: (count: number) => `${count} ${plural(count, "column that is not used", "columns that are not used")}`,
+  save: "Save as a new version",
+  leaveOut: "Leave this row out",
+  leaveOutBad: (count: string, raw: number) => `Leave out ${count} ${plural(raw, "unusable row", "unusable rows")}`,
+  badRows: "Download the unusable rows",
+};
+
+export const versions = {
+  title: "Versions",
+  hint: "Each one is kept, and a job keeps the one that it was started with.",
+  number: (version: number) => `Version ${version}`,
+  first: "the file as it was imported",
+  shape: "Rows as JSON Lines",
+  download: "Download",
+};

@@ -1,4 +1,4 @@
-/** Français des pages de données : lignes en jetons, préréglages, apporter et corriger des données. */
+/** Français des pages de données : lignes en jetons, préréglages, apporter et corriger des données. */
 import type * as english from "@/locales/en/data";
 
 const plural = (count: number, one: string, many: string): string => (count < 2 ? one : many);
@@ -51,7 +51,7 @@ export const presets: typeof english.presets = {
   label: "Préréglages par tâche",
   hint: "Un préréglage ne change rien tant que vous ne le reprenez pas ; chaque valeur reste modifiable dans les réglages avancés.",
   usual: "habituel pour ces lignes",
-  apply: (name) => `Reprendre « ${name} »`,
+  apply: (name) => `Reprendre « ${name} »`,
 };
 
 export const bring: typeof english.bring = {
@@ -64,4 +64,34 @@ export const bring: typeof english.bring = {
   speed: (sent, total, perSecond) => `${sent} sur ${total} à ${perSecond}/s`,
   left: (duration) => `encore ${duration}`,
   stop: "Arrêter",
+};
+
+export const findings: typeof english.findings = {
+  title: "Un second regard sur les lignes",
+  hint: "Répétitions, contradictions, refus, données personnelles, etc. Une correction crée une nouvelle version ; celle-ci reste telle quelle.",
+  running: (share) => `Examen des lignes : ${share}`,
+  failed: "Le second regard s’est interrompu ; les lignes peuvent tout de même servir à l’entraînement. Le journal du serveur dit pourquoi.",
+  none: "Rien à signaler.",
+  languages: (list) => `Langues des lignes : ${list}.`,
+  fixes: { drop: "Écarter", mask: "Masquer", move: "Déplacer vers l’apprentissage" },
+  other: (row) => `comme la ligne ${row}`,
+  more: (count) => `En montrer ${count} de plus`,
+  further: (count) => `et ${count} de plus`,
+  edit: "Modifier",
+  add: "Ajouter une ligne",
+  editHint: "L’enregistrement crée une nouvelle version ; celle-ci reste telle quelle.",
+  otherColumns: (count) => `${count} ${plural(count, "colonne non utilisée", "colonnes non utilisées")}`,
+  save: "Enregistrer comme nouvelle version",
+  leaveOut: "Écarter cette ligne",
+  leaveOutBad: (count, raw) => `Écarter ${count} ${plural(raw, "ligne inutilisable", "lignes inutilisables")}`,
+  badRows: "Télécharger les lignes inutilisables",
+};
+
+export const versions: typeof english.versions = {
+  title: "Versions",
+  hint: "Chacune est conservée, et une tâche garde celle avec laquelle elle a été lancée.",
+  number: (version) => `Version ${version}`,
+  first: "le fichier tel qu’il a été importé",
+  shape: "Lignes en JSON Lines",
+  download: "Télécharger",
 };

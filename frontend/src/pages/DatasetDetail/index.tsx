@@ -13,7 +13,7 @@ import { useMessages } from "@/hooks/useMessages";
 const PAGE_SIZE = 10;
 
 /** One data set: what is in it, and what the model will read. */
-export function DatasetDetail({ datasetId }: { datasetId: string }) {
+export function DatasetDetail({ datasetId, row }: { datasetId: string; row?: number | undefined }) {
   const { t } = useMessages();
   const navigate = useNavigate();
   const { data: dataset, error, refetch } = useQuery(datasetQuery(datasetId));
@@ -55,7 +55,13 @@ export function DatasetDetail({ datasetId }: { datasetId: string }) {
         }
       />
       {remove.error && <ErrorNotice error={remove.error} />}
-      <DatasetOverview key={dataset.content_hash} dataset={dataset} pageSize={PAGE_SIZE} />
+      <DatasetOverview
+        key={`${datasetId} ${dataset.content_hash}`}
+        dataset={dataset}
+        pageSize={PAGE_SIZE}
+        row={row}
+        onVersion={(version, at) => void navigate({ to: "/datasets/$datasetId", params: { datasetId: version.dataset_id }, search: { row: at } })}
+      />
     </>
   );
 }

@@ -17,6 +17,7 @@ export function DatasetTable({ datasets }: { datasets: Dataset[] }) {
               {dataset.name}
             </Link>
             <p>
+              {dataset.version > 1 && `${t.versions.number(dataset.version)} · `}
               {t.dataset.rows(format.number(dataset.rows), dataset.rows)} · {t.dataset.shapes[dataset.shape]} ·{" "}
               {format.dateTime(dataset.created_at)}
             </p>

@@ -18,7 +18,7 @@ import { DatasetTable } from "./DatasetTable";
 import { FormatExamples } from "./FormatExamples";
 
 /** Step 1: a file comes in, and the reader sees what was understood before going on. */
-export function Upload({ datasetId }: { datasetId: string | undefined }) {
+export function Upload({ datasetId, row }: { datasetId: string | undefined; row?: number | undefined }) {
   const { t } = useMessages();
   const navigate = useNavigate();
   const datasets = useQuery(datasetsQuery);
@@ -31,7 +31,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
   const shown = datasetId === undefined ? undefined : datasets.data?.find(({ dataset_id }) => dataset_id === datasetId);
   const earlier = datasets.data?.filter(({ dataset_id }) => dataset_id !== datasetId) ?? [];
 
-  const show = (dataset: Dataset): void => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id } });
+  const show = (dataset: Dataset, at?: number): void => void navigate({ to: "/upload", search: { dataset: dataset.dataset_id, row: at } });
   const take = (file: File): void => {
     const stop = new AbortController();
     setStopping(() => () => stop.abort());
@@ -39,7 +39,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
     upload.mutate(
       { file, signal: stop.signal, onProgress: (sent) => setSending({ name: file.name, ...sent }) },
       {
-        onSuccess: show,
+        onSuccess: (dataset) => show(dataset),
         onError: (error) => error.name === "AbortError" && upload.reset(),
         onSettled: () => setSending(undefined),
       },
@@ -69,7 +69,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
         {sample.error && <ErrorNotice error={sample.error} />}
         {shown && !sending ? (
           <>
-            <DatasetOverview key={shown.content_hash} dataset={shown} />
+            <DatasetOverview key={`${shown.dataset_id} ${shown.content_hash}`} dataset={shown} row={row} onVersion={show} />
             <Group justify="space-between">
               <Button variant="default" renderRoot={(props) => <Link to="/upload" search={{}} {...props} />}>
                 {t.upload.another}
@@ -90,7 +90,7 @@ export function Upload({ datasetId }: { datasetId: string | undefined }) {
               variant="subtle"
               loading={sample.isPending}
               disabled={sending !== undefined}
-              onClick={() => sample.mutate(undefined, { onSuccess: show })}
+              onClick={() => sample.mutate(undefined, { onSuccess: (dataset) => show(dataset) })}
             >
               {t.upload.sample}
             </Button>
