@@ -232,7 +232,7 @@ export interface Asked {
   language: string | null;
 }
 
-/** Answers from `answers` ("GET /api/jobs" -> body, or a function of the request's body); everything else is the house's 404. Returns what was asked. */
+/** Answers from `answers` ("GET /api/jobs" -> body, or a function of the request's body and path); everything else is the house's 404. Returns what was asked. */
 export function serve(answers: Record<string, unknown>): Asked[] {
   const asked: Asked[] = [];
   const all: Record<string, unknown> = { "GET /api/health": health, "GET /api/hardware": hardware, ...answers };
@@ -248,7 +248,7 @@ export function serve(answers: Record<string, unknown>): Asked[] {
     });
     const answer = all[key];
     if (answer instanceof Response) return answer.clone();
-    if (typeof answer === "function") return Response.json((answer as (body: unknown) => unknown)(body));
+    if (typeof answer === "function") return Response.json((answer as (body: unknown, path: string) => unknown)(body, path));
     if (key in all) return Response.json(answer);
     return Response.json({ error: { code: "not_found", message: `Nothing at ${path}.`, hint: "Look elsewhere.", details: [] } }, { status: 404 });
   });

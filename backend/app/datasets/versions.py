@@ -7,6 +7,7 @@ ragged CSV record) are left out; they can be downloaded from the version that ha
 
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import orjson
@@ -128,7 +129,8 @@ def edit_rows(
 ) -> DatasetInfo:
     """Make `target` the version of `parent` in which rows, by their number, have new values or (None) are left out.
 
-    Columns that are not named keep their value; a row that could not be read gets the given ones only. Raise Invalid
+    Columns that are not named keep their value; a row that could not be read gets the given ones only. A text that stands
+    for a list, an object, a number or a truth value where the row has one (as rows are shown) is read as such. Raise Invalid
     (`no_row`) for a number that there is not, DatasetInvalid where no row can be used.
     """
     info = parent.read_info()
@@ -142,7 +144,7 @@ def edit_rows(
         if raw.row not in edited:
             yield raw.values
         elif (values := edited[raw.row]) is not None:
-            yield {**raw.values, **values}
+            yield {**raw.values, **{name: _as_before(value, raw.values.get(name)) for name, value in values.items()}}
 
     counts = {
         "edited_rows": sum(1 for values in edited.values() if values is not None),
@@ -193,6 +195,20 @@ def _plan(parent: DatasetDir, info: DatasetInfo, codes: list[str]) -> tuple[_Pla
             flags[place] |= flag
         changes.append(Change(code=code, rows=len(places)))
     return _Plan(flags, frozenset(masked), heldout), changes
+
+
+def _as_before(value: object, before: object) -> object:
+    """Return a new value; a text in the place of something else as what it stands for, if that is of the same kind."""
+    if isinstance(value, str) and before is not None and not isinstance(before, str):
+        with suppress(ValueError, RecursionError):
+            read = json.loads(value)
+            if type(read) is type(before) or (_is_number(read) and _is_number(before)):
+                return read
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _masked(value: object, codes: frozenset[PatternCode]) -> object:

@@ -87,6 +87,18 @@ def test_rows_are_edited_removed_and_added_in_a_new_version(tmp_path: Path) -> N
     assert refusal.value.key == "invalid.no_row" and not (tmp_path / "v3").exists()
 
 
+def test_an_edited_list_or_judgement_stays_one_and_a_text_stays_a_text(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    parent = take_in(tmp_path, lines([{"messages": turns, "label": True, "note": "x"}] * 2), "rows.jsonl")
+    child = DatasetDir(tmp_path / "v2")
+    shown = json.dumps([turns[0], {**turns[1], "content": "c"}])
+    edit_rows(parent, child, {1: {"messages": shown, "label": "false", "note": "[1]"}})
+    row = json.loads(child.source_file("jsonl").read_text().splitlines()[0])
+    assert row == {"messages": json.loads(shown), "label": False, "note": "[1]"}
+    edit_rows(child, DatasetDir(tmp_path / "v3"), {1: {"label": "no longer one"}})
+    assert values(DatasetDir(tmp_path / "v3"))[0]["label"] == "no longer one"
+
+
 def test_a_row_that_could_not_be_read_can_be_mended_by_an_edit(tmp_path: Path) -> None:
     parent = take_in(tmp_path, "question,answer\na,b\nragged\nc,d\n", "rows.csv")
     child = DatasetDir(tmp_path / "v2")

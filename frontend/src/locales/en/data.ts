@@ -69,7 +69,7 @@ export const findings = {
   none: "Nothing to remark.",
   languages: (list: string) => `Languages of the rows: ${list}.`,
   fixes: { drop: "Leave out", mask: "Mask", move: "Move to training" },
-  other: (row: string) => `as row ${row}`,
+  other: (row: string) => `see row ${row}`,
   more: (count: string) => `Show ${count} more`,
   further: (count: string) => `and ${count} more`,
   edit: "Edit",

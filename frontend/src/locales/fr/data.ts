@@ -74,7 +74,7 @@ export const findings: typeof english.findings = {
   none: "Rien à signaler.",
   languages: (list) => `Langues des lignes : ${list}.`,
   fixes: { drop: "Écarter", mask: "Masquer", move: "Déplacer vers l’apprentissage" },
-  other: (row) => `comme la ligne ${row}`,
+  other: (row) => `voir la ligne ${row}`,
   more: (count) => `En montrer ${count} de plus`,
   further: (count) => `et ${count} de plus`,
   edit: "Modifier",
