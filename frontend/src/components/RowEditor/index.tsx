@@ -80,8 +80,7 @@ export function RowEditor({ dataset, row, onVersion, onClose }: RowEditorProps) 
 
 /** The columns that the mapping uses, with their part, and the others. */
 function columnsOf({ columns, mapping }: Dataset): { used: { column: string; part: Part }[]; others: string[] } {
-  const { shape: _shape, ...parts } = mapping;
-  const partOf = new Map(Object.entries(parts).map(([part, column]) => [column, part as Part]));
+  const partOf = new Map(Object.entries(mapping).flatMap(([part, column]) => (part === "shape" ? [] : [[column, part as Part]])));
   const used = columns.flatMap((column) => {
     const part = partOf.get(column);
     return part ? [{ column, part }] : [];
