@@ -37,7 +37,7 @@ def export(
     studio = open_studio(Settings())
     with studio.database.reading() as session:
         found = resolve(session, job_id)
-        export_service.start_export(studio, session, found, export_format)
+    export_service.start_export(studio, found, export_format)
     said = None
     while True:
         with studio.database.reading() as session:

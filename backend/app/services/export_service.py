@@ -7,7 +7,6 @@ one data folder wait for each other.
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -20,12 +19,10 @@ from app.services.export_offers import Offer, find_problem, list_offers, read_co
 from app.services.finetuning_service import MODEL_CONFIGS, get_model
 from app.services.run_plan import find_config
 from app.services.studio import Studio
-from app.storage.export_dir import ExportBusy, ExportDir
+from app.storage.export_dir import ExportDir
 from app.storage.job_dir import JobDir, utc_now
 from app.storage.tables import JobRow
 
-START_SECONDS = 30.0
-"""A process that was started may take so long until it holds its export."""
 LOG_NAME = "exports.log"
 
 
@@ -74,15 +71,16 @@ def get_finished(studio: Studio, session: Session, job_id: str, export_format: E
     return exported
 
 
-def start_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> Exported:
+def start_export(studio: Studio, job_id: str, export_format: ExportFormat) -> Exported:
     """Begin an export, or begin it anew. Raise NotFound, Conflict (no adapter; being made), Unsupported (the model's shape)."""
-    row, folder = job_service.get_here(studio, session, job_id)
-    job = prepare(studio, row, export_format)
-    exports = ExportDir(folder.path)
-    if _is_under_way(exports, exports.find_state(export_format)):
-        raise Conflict("export_running")
-    state = ExportState(format=export_format, status="queued", created_at=utc_now(), licence=find_licence(job))
-    exports.write_state(state)
+    with studio.database.writing() as session:  # the job cannot be deleted between the look and the note that it is exported
+        row, folder = job_service.lock_here(studio, session, job_id)
+        job = prepare(studio, row, export_format)
+        exports = ExportDir(folder.path)
+        if exports.is_under_way(exports.find_state(export_format)):
+            raise Conflict("export_running")
+        state = ExportState(format=export_format, status="queued", created_at=utc_now(), licence=find_licence(job))
+        exports.write_state(state)
     with (studio.settings.data_dir / "logs" / LOG_NAME).open("ab") as output:
         subprocess.Popen(
             command(folder, export_format),
@@ -110,15 +108,6 @@ def command(job_dir: JobDir, export_format: ExportFormat, *, rehearsal: bool = F
     return [sys.executable, "-m", "app.export", str(job_dir.path), export_format, *(["--rehearsal"] if rehearsal else [])]
 
 
-def delete_export(studio: Studio, session: Session, job_id: str, export_format: ExportFormat) -> None:
-    """Delete an export's files. Raise NotFound, Conflict while it is made."""
-    get_export(studio, session, job_id, export_format)
-    try:
-        ExportDir(studio.job_dir(job_id).path).delete(export_format)
-    except ExportBusy:
-        raise Conflict("export_running") from None
-
-
 def offers_of_model(studio: Studio, model_name: str) -> list[Offer]:
     """Return what a model could be written as. Raise NotFound, and what a look at the hub raises."""
     return list_offers(find_config(studio, get_model(studio, model_name)))
@@ -132,7 +121,7 @@ def find_licence(job: TrainingJob) -> str:
 
 def _read(exports: ExportDir, state: ExportState) -> Exported:
     """Return an export as it is: one whose process is gone has failed."""
-    if state.status in ("queued", "running") and not _is_under_way(exports, state):
+    if state.status in ("queued", "running") and not exports.is_under_way(state):
         again = exports.find_state(state.format) or state  # it may have ended between the two looks
         if again.status in ("queued", "running"):
             again = again.model_copy(update={"status": "failed", "phase": None, "error_key": "export_failed.interrupted"})
@@ -142,11 +131,3 @@ def _read(exports: ExportDir, state: ExportState) -> Exported:
     if state.status == "succeeded" and folder.is_dir():
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file() and not file.is_symlink()}
     return Exported(state, folder, files)
-
-
-def _is_under_way(exports: ExportDir, state: ExportState | None) -> bool:
-    if state is None or state.status not in ("queued", "running"):
-        return False
-    asked = datetime.fromisoformat(state.created_at)
-    starting = state.status == "queued" and (datetime.now(UTC) - asked).total_seconds() < START_SECONDS
-    return starting or exports.is_made(state.format)

@@ -167,20 +167,6 @@ def cancel(studio: Studio, job_id: str) -> JobRow:
     return row
 
 
-def delete_job(studio: Studio, job_id: str) -> None:
-    """Delete a job that has ended, with its folder. Raise NotFound, or Conflict while it is in the queue or runs."""
-    trash = studio.settings.data_dir / "tmp" / f"deleted-{job_id}"
-    with studio.database.writing() as session:
-        row, job_dir = lock_here(studio, session, job_id)
-        if not JobStatus(row.status).terminal:
-            raise Conflict("job_active", job_id=job_id, status=row.status)
-        if job_dir.path.exists():
-            job_dir.path.rename(trash)  # first: a row without a folder can be deleted again, a folder alone would come back
-        Jobs(session).delete(row)
-    shutil.rmtree(trash, ignore_errors=True)
-    studio.broker.wake(job_id)
-
-
 def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> tuple[str, bool]:
     """Return the end of the trainer's log and whether something before it was left out. Raise NotFound."""
     _, job_dir = get_here(studio, session, job_id)

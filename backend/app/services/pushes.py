@@ -33,6 +33,13 @@ def find_push(job_path: Path, export_format: ExportFormat) -> Push | None:
         return _latest.get((job_path, export_format))
 
 
+def find_running(job_path: Path, export_format: ExportFormat | None = None) -> Push | None:
+    """Return a push of a job (of one export) that this process has not ended, or None."""
+    with _lock:
+        running = (key for key, push in _latest.items() if push.state == "running" and key[0] == job_path)
+        return next((_latest[key] for key in running if export_format in (None, key[1])), None)
+
+
 def start_push(job_path: Path, exported: Exported, repo_id: str, *, private: bool) -> Push:
     """Send a finished export in the background; one that is on its way goes on."""
     key = (job_path, exported.state.format)

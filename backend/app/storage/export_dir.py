@@ -13,10 +13,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from app.contracts.export import EXPORT_FORMATS, ExportFormat, ExportState
 from app.storage.job_dir import write_atomically
+
+START_SECONDS = 30.0
+"""A process that was started may take so long until it holds its export."""
 
 
 class ExportBusy(Exception):
@@ -27,6 +31,7 @@ class ExportDir:
     """Paths and files of the exports of one job."""
 
     def __init__(self, job_path: Path, *, rehearsal: bool = False) -> None:
+        self.job_path = job_path
         self.path = job_path / "exports" / "rehearsal" if rehearsal else job_path / "exports"
 
     def folder(self, export_format: ExportFormat) -> Path:
@@ -50,7 +55,7 @@ class ExportDir:
 
     def write_state(self, state: ExportState) -> None:
         """Replace what is known about an export."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         write_atomically(self.path / f"{state.format}.json", state.model_dump_json(indent=2))
 
     def is_made(self, export_format: ExportFormat) -> bool:
@@ -61,10 +66,22 @@ class ExportDir:
         except ExportBusy:
             return True
 
+    def is_under_way(self, state: ExportState | None) -> bool:
+        """Return whether an export is made, or a process for it was started just now."""
+        if state is None or state.status not in ("queued", "running"):
+            return False
+        asked = datetime.fromisoformat(state.created_at)
+        starting = state.status == "queued" and (datetime.now(UTC) - asked).total_seconds() < START_SECONDS
+        return starting or self.is_made(state.format)
+
+    def find_under_way(self) -> ExportFormat | None:
+        """Return the first export that is under way, None where nothing is."""
+        return next((state.format for state in self.states() if self.is_under_way(state)), None)
+
     @contextmanager
     def making(self, export_format: ExportFormat) -> Iterator[None]:
         """Hold an export for this process; the system lets go of it when the process dies. Raise ExportBusy."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         descriptor = os.open(self.path / f".{export_format}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
@@ -81,3 +98,8 @@ class ExportDir:
             (self.path / f"{export_format}.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder(export_format), ignore_errors=True)
             shutil.rmtree(self.aside(export_format), ignore_errors=True)
+
+    def _make_folder(self) -> None:
+        """Raise FileNotFoundError where the job was deleted: its folder must not come back."""
+        for folder in (self.job_path / "exports", self.path):
+            folder.mkdir(mode=0o700, exist_ok=True)

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
         from app.training.comparing.after import compare_after
         from app.training.engine import train
-        from app.training.rehearsal import begin_exports, rehearse
+        from app.training.rehearsal import announce_exports, begin_exports, rehearse
 
         transformers_logging.disable_progress_bar()
         catalogue("en")  # the sentences of errors: an upgrade may take the file away while this runs
@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
                 rehearse(job_dir, stop)
                 report = train(job_dir, stop, arguments.micro_batch)
             compare_after(job_dir, report, stop)
+            job = job_dir.read_job()
+            announce_exports(job_dir, job)
         except Stopped as stopped:
             if stopped.reason == "paused":
                 return PAUSED
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         job_dir.append(failure)
         return FAILED
     job_dir.append(StatusChanged(status=JobStatus.SUCCEEDED))
-    begin_exports(job_dir, job_dir.read_job())
+    begin_exports(job_dir, job)
     return SUCCEEDED
 
 

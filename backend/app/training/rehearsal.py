@@ -47,13 +47,18 @@ def rehearse(job_dir: JobDir, stop: StopWatch) -> None:
         job_dir.append(Noted(level="info", key="export_note.rehearsed", params=params))
 
 
-def begin_exports(job_dir: JobDir, job: TrainingJob) -> None:
-    """Start the exports of a finished job; they go on without this process, one after the other."""
+def announce_exports(job_dir: JobDir, job: TrainingJob) -> None:
+    """Write down which exports follow, before the job has succeeded: one that has can be deleted, unless it is exported."""
     exports = ExportDir(job_dir.path)
     for export_format in job.exports:
         tried = ExportDir(job_dir.path, rehearsal=True).find_state(export_format)
         licence = "" if tried is None else tried.licence
         exports.write_state(ExportState(format=export_format, status="queued", created_at=utc_now(), licence=licence))
+
+
+def begin_exports(job_dir: JobDir, job: TrainingJob) -> None:
+    """Start the exports of a finished job; they go on without this process, one after the other."""
+    for export_format in job.exports:
         with job_dir.log_file.open("ab") as output:
             subprocess.Popen(
                 _command(job_dir, export_format),

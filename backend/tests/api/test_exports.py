@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -178,3 +179,26 @@ def test_what_a_model_cannot_become_is_said_before_it_is_trained(server: tuple[T
     check_error(client.post("/api/start-finetuning", json=body), 415, "unsupported")
     assert len(client.get("/api/jobs").json()["jobs"]) == jobs
     check_error(client.get("/api/exports/offers", params={"model_name": "nobody-knows-it"}), 404, "not_found")
+
+
+def test_a_job_is_not_deleted_while_an_export_of_it_is_made_or_sent(
+    server: tuple[TestClient, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, job_id = server  # the last test that needs this job
+    job, place = f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/exports"
+    assert client.post(place, json={"format": "adapter"}).status_code == 202
+    assert "adapter" in check_error(client.delete(job), 409, "conflict")["message"]
+    assert "en cours" in check_error(client.delete(job, headers=FRENCH), 409, "conflict")["message"]
+    assert wait_until_made(client, job_id, "adapter")["status"] == "succeeded"
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a hub that takes the call and says nothing, until it closes
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        sent = client.post(f"{place}/adapter/push", json={"repo_id": "acme/helper", "private": True})
+        assert sent.json()["push"]["state"] == "running", sent.text
+        for address in (job, f"{place}/adapter"):
+            assert "acme/helper" in check_error(client.delete(address), 409, "conflict")["message"]
+    while client.get(f"{place}/adapter").json()["push"]["state"] == "running":
+        time.sleep(0.1)
+    folder = client.app.state.studio.job_dir(job_id).path  # type: ignore[attr-defined]
+    assert client.delete(job).status_code == 204 and not folder.exists()

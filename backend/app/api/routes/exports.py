@@ -10,7 +10,7 @@ from app.api.export_wording import export_list, export_read, offer_read
 from app.api.responses import NOT_FOUND, problems
 from app.api.schemas.exports import ExportList, ExportRead, OfferList, PushRequest, StartExportRequest
 from app.contracts.export import ExportFormat
-from app.services import export_service
+from app.services import deletion, export_service
 from app.services.pushes import start_push
 
 router = APIRouter(prefix="/api/jobs/{job_id}/exports", tags=["exports"])
@@ -28,11 +28,9 @@ def list_offers(
 
 
 @router.post("", status_code=202, responses=problems(404, 409, 415))
-def start_export(
-    job_id: str, body: StartExportRequest, studio: StudioDep, session: SessionDep, language: LanguageDep
-) -> ExportRead:
+def start_export(job_id: str, body: StartExportRequest, studio: StudioDep, language: LanguageDep) -> ExportRead:
     """Make an export in the background. It is loaded back and compared with the trained model before it counts."""
-    return export_read(export_service.start_export(studio, session, job_id, body.format), language)
+    return export_read(export_service.start_export(studio, job_id, body.format), language)
 
 
 @router.get("", responses=NOT_FOUND)
@@ -69,4 +67,4 @@ def push_export(  # noqa: PLR0917  # FastAPI calls it by name
 @router.delete("/{export_format}", status_code=204, responses=problems(404, 409))
 def delete_export(job_id: str, export_format: ExportFormat, studio: StudioDep, session: SessionDep) -> None:
     """Delete an export and its files; the job and its adapter stay."""
-    export_service.delete_export(studio, session, job_id, export_format)
+    deletion.delete_export(studio, session, job_id, export_format)

@@ -20,7 +20,7 @@ from app.api.schemas.jobs import (
 from app.api.wording import job_detail, job_read
 from app.contracts.events import JobEvent
 from app.contracts.status import JobStatus
-from app.services import job_control, job_service
+from app.services import deletion, job_control, job_service
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
@@ -123,4 +123,4 @@ def get_logs(
 @router.delete("/{job_id}", status_code=204, responses=problems(404, 409))
 def delete_job(job_id: str, studio: StudioDep) -> None:
     """Delete a job that has ended, with its folder and adapter."""
-    job_service.delete_job(studio, job_id)
+    deletion.delete_job(studio, job_id)
