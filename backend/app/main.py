@@ -35,7 +35,7 @@ from app.core.logging import configure_logging
 from app.core.settings import Settings
 from app.services.access_service import Access
 from app.services.exposure import check_address
-from app.services.studio import open_studio
+from app.services.studio import open_studio, prepare_data
 from app.services.system_service import versions
 from app.storage.server_lock import AlreadyServed, ServerLock
 
@@ -140,13 +140,16 @@ def serve(settings: Settings, announce: Callable[[str | None], None] | None = No
     """Run the server until it is told to stop.
 
     `announce` is called once the port is ours, with a one-time launch code where signing in is needed. Raise Forbidden for
-    an address that others can reach while there is no token, Conflict when the port or the data folder is taken.
+    an address that others can reach while there is no token, Conflict when the port or the data folder is taken or the database
+    is of a newer version.
     """
     door = Access(settings)
     check_address(settings, has_token=door.has_token())
     lock = ServerLock(settings.data_dir)
     if not settings.shares_database and lock.held():
         raise AlreadyServed(settings.data_dir, lock.owner() or {})
+    os.umask(0o077)  # what this process and its trainers write is its owner's alone
+    prepare_data(settings)  # here, so that a database that cannot be used is a sentence, not a server that fails to start
     try:
         listener = socket.create_server(
             (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET, backlog=2048
@@ -156,7 +159,6 @@ def serve(settings: Settings, announce: Callable[[str | None], None] | None = No
     # Connections inherit it. asyncio sets it itself only where the listener names its protocol; without, the head of an
     # answer on a kept connection waits 40 ms for the client's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    os.umask(0o077)  # what this process and its trainers write is its owner's alone
     configure_logging(settings.data_dir / "logs" / "server.log", settings.log_level)
     app = create_app(settings)
     config = uvicorn.Config(

@@ -122,9 +122,15 @@ def refuse_usage(terminal: Terminal, error: typer.TyperException) -> int:
 def report_failure(terminal: Terminal, error: Exception) -> int:
     """Report an expected failure by its sentence, a refused value as wrong usage, anything else with a log file."""
     from pydantic import ValidationError
+    from sqlalchemy.exc import OperationalError
 
+    from app.api.errors import Busy, find_known, is_away
     from app.core.errors import AffinageError
 
+    if isinstance(error, OperationalError) and is_away(error):
+        error = Busy("away_because", reason=" ".join(str(error.orig).split())[:300])
+    elif isinstance(error, OSError | OperationalError):
+        error = find_known(error) or error
     if isinstance(error, AffinageError):
         terminal.fail(error)
         return 1

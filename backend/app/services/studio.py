@@ -158,14 +158,20 @@ def give_way(tracing: Tracing, workers: InferenceWorkers, device_id: str) -> Non
     workers.release(device_id)
 
 
-def open_studio(settings: Settings) -> Studio:
-    """Open the data folder, make what is missing (0700) and bring the database to the present schema."""
+def prepare_data(settings: Settings) -> None:
+    """Make what is missing of the data folder (0700) and bring the database to the present schema. Raise Conflict (newer one)."""
     data_dir = settings.data_dir
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data_dir.chmod(0o700)
     for name in FOLDERS:
         (data_dir / name).mkdir(mode=0o700, exist_ok=True)
     upgrade(settings.resolved_database_url, data_dir)
+
+
+def open_studio(settings: Settings) -> Studio:
+    """Open the data folder and the database, made or upgraded where needed. Raise Conflict (a newer version's)."""
+    prepare_data(settings)
+    data_dir = settings.data_dir
     database = Database(settings.resolved_database_url)
     broker = Broker()
     models = ModelStore.from_settings(settings)

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import Connection, make_url
 
 import app
+from app.core.errors import Conflict
 from app.storage.db import sqlite_module
 
 ADVISORY_KEY = 0x616666696E616765
@@ -69,7 +70,10 @@ def current_revision(url: str) -> str | None:
 
 
 def upgrade(url: str, data_dir: Path) -> None:
-    """Bring the database to the newest schema; one process at a time, a copy of the old one kept."""
+    """Bring the database to the newest schema; one process at a time, a copy of the old one kept.
+
+    Raise Conflict for a database that a newer version has brought to a schema that this one does not know.
+    """
     config = alembic_config(url)
     if make_url(url).get_backend_name() == "sqlite":
         _upgrade_alone(url, data_dir, config)
@@ -87,9 +91,12 @@ def _upgrade_alone(url: str, data_dir: Path, config: Config) -> None:
     descriptor = os.open(data_dir / ".migrate.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        current, head = current_revision(url), ScriptDirectory.from_config(config).get_current_head()
+        scripts = ScriptDirectory.from_config(config)
+        current, head = current_revision(url), scripts.get_current_head()
         if current == head:
             return
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise Conflict("newer_database", database=make_url(url).render_as_string(), found=current, known=head)
         if current is not None and make_url(url).get_backend_name() == "sqlite":
             _copy_sqlite(url, data_dir / f"affinage.db.before-{head}")
         command.upgrade(config, "head")

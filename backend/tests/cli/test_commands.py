@@ -1,5 +1,6 @@
 """The command line as a person or a script meets it."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from app.contracts.events import Phase
 from app.contracts.options import OPTION_NAMES
 from app.core.messages import LANGUAGES, localise
+from app.storage.migrate import upgrade
 from tests.cli.command import Affinage
 
 EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -181,3 +183,18 @@ def test_data_dir_option_goes_before_the_environment(affinage: Affinage, tmp_pat
     other = tmp_path / "other"
     rows = affinage("--data-dir", str(other), "settings", "--json").document["settings"]
     assert next(row["value"] for row in rows if row["name"] == "data_dir") == str(other)
+
+
+def test_a_database_of_a_newer_version_and_one_that_does_not_answer_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    old = Affinage(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    upgrade(f"sqlite:///{tmp_path / 'data' / 'affinage.db'}", tmp_path / "data")
+    with sqlite3.connect(tmp_path / "data" / "affinage.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    for command in (("jobs", "list"), ("serve", "--port", "8769")):
+        outcome = old(*command)
+        assert outcome.status == 1 and "Traceback" not in outcome.stderr
+        assert "newer version of Affinage" in " ".join(outcome.stderr.split())
+    away = old("jobs", "list", AFFINAGE_DATABASE_URL=f"postgresql+psycopg://affinage@/none?host={tmp_path}")
+    assert away.status == 1 and "Traceback" not in away.stderr
+    assert "The database does not answer: connection" in " ".join(away.stderr.split())

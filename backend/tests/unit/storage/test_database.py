@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.core.errors import Conflict
 from app.storage.db import Database, sqlite_is_fixed, sqlite_module
 from app.storage.migrate import alembic_config, current_revision, migration_engine, upgrade
 from app.storage.tables import DatasetRow, JobEventRow, JobRow, Table
@@ -242,6 +243,19 @@ def die(table, **options):
 op.batch_alter_table = die
 migrate.upgrade(sys.argv[1], Path(sys.argv[2]))
 """
+
+
+@pytest.mark.both_databases
+def test_a_database_that_a_newer_version_has_changed_is_refused_in_a_sentence_and_left_alone(url: str, tmp_path: Path) -> None:
+    engine = migration_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0999'"))
+    engine.dispose()
+    before = counts(url)
+    with pytest.raises(Conflict, match=r"newer version of Affinage.*schema 0999.*up to 0"):
+        upgrade(url, tmp_path)
+    assert (current_revision(url), counts(url)) == ("0999", before)
+    assert not list(tmp_path.glob("*.before-*"))
 
 
 @pytest.mark.both_databases
