@@ -23,6 +23,9 @@ from app.api.routes import (
     exports,
     jobs,
     models,
+    openai_chat,
+    openai_files,
+    openai_tuning,
     plans,
     presets,
     reports,
@@ -88,6 +91,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         disk,
         chat,
         trials,
+        openai_chat,
+        openai_files,
+        openai_tuning,
     ):
         app.include_router(routes.router)
     app.include_router(exports.offers)

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from app.api import page
-from app.api.schemas.errors import ErrorBody
+from app.api.schemas.errors import ErrorBody, OpenAIErrorBody, OpenAIErrorContent
 from app.api.wording import error_content
 from app.core.errors import AffinageError, DiskFull, Forbidden, NotFound, TooLarge, Unsupported
 from app.core.messages import Language, pick_language
@@ -62,12 +62,42 @@ def is_away(problem: OperationalError) -> bool:
     return problem.connection_invalidated or state is None or state.startswith(LOST_STATES)
 
 
-def error_response(problem: AffinageError, language: Language, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return the house body for a failure."""
-    body = ErrorBody(error=error_content(problem, language))
+OPENAI_PATH = "/v1/"
+"""Addresses below answer failures as OpenAI's clients read them."""
+OPENAI_CODES = {
+    "not_found.model": "model_not_found",
+    "invalid.prompt_too_long": "context_length_exceeded",
+    "unauthorized": "invalid_api_key",
+}
+AS_BAD_REQUEST = frozenset({409, 415, 422})
+"""Statuses that become 400 there: the interface knows no other, and clients send a 409 again as if that could help."""
+
+
+def openai_error(problem: AffinageError, language: Language) -> OpenAIErrorBody:
+    """Return a failure as OpenAI's clients read it."""
+    content = error_content(problem, language)
+    return OpenAIErrorBody(
+        error=OpenAIErrorContent(
+            message=f"{content.message} {content.hint}".strip(),
+            type="server_error" if problem.status_code >= 500 else "invalid_request_error",
+            param=next((str(detail["field"]) for detail in problem.details if detail.get("field")), None),
+            code=OPENAI_CODES.get(problem.key, problem.code),
+        )
+    )
+
+
+def error_response(
+    problem: AffinageError, language: Language, headers: dict[str, str] | None = None, *, path: str = ""
+) -> JSONResponse:
+    """Return the body for a failure: the house's, or OpenAI's for a `path` of its interface."""
+    body: ErrorBody | OpenAIErrorBody = ErrorBody(error=error_content(problem, language))
+    status = problem.status_code
+    if path.startswith(OPENAI_PATH):
+        body = openai_error(problem, language)
+        status = 400 if status in AS_BAD_REQUEST else status
     return JSONResponse(
         body.model_dump(mode="json"),
-        status_code=problem.status_code,
+        status_code=status,
         headers={"Content-Language": language, "Vary": "Accept-Language", **(headers or {})},
     )
 
@@ -78,38 +108,39 @@ def request_language(request: Request) -> Language:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every failure leave the server with the house body."""
+    """Make every failure leave the server with a body that its reader knows."""
+
+    def respond(request: Request, problem: AffinageError, headers: dict[str, str] | None = None) -> JSONResponse:
+        return error_response(problem, request_language(request), headers, path=request.url.path)
 
     @app.exception_handler(AffinageError)
     async def expected(request: Request, problem: AffinageError) -> JSONResponse:
-        return error_response(problem, request_language(request))
+        return respond(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def out_of_range(request: Request, problem: RequestValidationError) -> JSONResponse:
-        language = request_language(request)
         errors = problem.errors()
         if any(error["type"] == "json_invalid" for error in errors):
-            return error_response(BodyUnreadable("json"), language)
-        return error_response(refuse_values(errors), language)
+            return respond(request, BodyUnreadable("json"))
+        return respond(request, refuse_values(errors))
 
     @app.exception_handler(HTTPException)
     async def from_the_router(request: Request, problem: HTTPException) -> JSONResponse:
-        language = request_language(request)
         headers = dict(problem.headers or {})
         match problem.status_code:
             case 404 | 405 if problem.status_code == 404 or request.scope.get("endpoint") is page.show_page:
                 # the page's catch-all knows every address for GET: for other methods it means that there is none
-                return error_response(NotFound("route", path=request.url.path), language, headers)
+                return respond(request, NotFound("route", path=request.url.path), headers)
             case 405:
-                return error_response(NotAllowedHere(path=request.url.path, method=request.method), language, headers)
+                return respond(request, NotAllowedHere(path=request.url.path, method=request.method), headers)
             case 413:
-                return error_response(TooLarge("request"), language, headers)
+                return respond(request, TooLarge("request"), headers)
             case 415:
-                return error_response(Unsupported("body"), language, headers)
+                return respond(request, Unsupported("body"), headers)
             case 403:
-                return error_response(Forbidden(), language, headers)
+                return respond(request, Forbidden(), headers)
             case _:
-                return error_response(BodyUnreadable("body"), language, headers)
+                return respond(request, BodyUnreadable("body"), headers)
 
     @app.exception_handler(OSError)
     @app.exception_handler(OperationalError)
@@ -118,9 +149,9 @@ def install_error_handlers(app: FastAPI) -> None:
         if known is None:
             raise problem
         headers = {"Retry-After": RETRY_SECONDS} if known.status_code == 503 else None
-        return error_response(known, request_language(request), headers)
+        return respond(request, known, headers)
 
     @app.exception_handler(Exception)
     async def defect(request: Request, problem: Exception) -> JSONResponse:
         log.error("%s %s failed", request.method, request.url.path, exc_info=problem)
-        return error_response(AffinageError(log="logs/server.log"), request_language(request))
+        return respond(request, AffinageError(log="logs/server.log"))

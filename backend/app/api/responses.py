@@ -4,7 +4,7 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
-from app.api.schemas.errors import ErrorBody
+from app.api.schemas.errors import ErrorBody, OpenAIErrorBody
 
 STREAM = "text/event-stream"
 
@@ -19,9 +19,14 @@ _MEANING = {
     415: "Not a supported kind of file",
     422: "A value is out of its range",
     500: "A defect of Affinage",
+    502: "The upstream server does not answer",
     503: "The model hub cannot be reached",
     507: "Disk or memory is full",
 }
+
+
+OPENAI_STATUSES = (400, 401, 403, 404, 413, 422, 500, 502, 503, 507)
+"""What calls below /v1 may answer: 409, 415 and 422 become 400 there."""
 
 
 class EventStream(StreamingResponse):
@@ -63,4 +68,7 @@ def streamed(model: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model, "description": _MEANING[200]}}
 
 
+OPENAI_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": OpenAIErrorBody, "description": _MEANING[code]} for code in OPENAI_STATUSES
+}
 NOT_FOUND = problems(404)

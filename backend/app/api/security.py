@@ -27,7 +27,7 @@ GUARDED = ("/api", "/v1", "/openapi.json")
 FOR_STRANGERS = frozenset({"/api/health", "/api/session"})
 MAX_BODY_BYTES = 16 << 20
 """Largest body of a call that is no upload; uploads have their own limit (AFFINAGE_MAX_UPLOAD_BYTES)."""
-UPLOAD_PATH = "/api/datasets"
+UPLOAD_PATHS = frozenset({"/api/datasets", "/v1/files"})
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -78,7 +78,7 @@ class Gate:
         if problem is not None:
             language = pick_language(headers.get("accept-language"))
             asked = {"WWW-Authenticate": "Bearer"} if problem.status_code == 401 else None
-            await error_response(problem, language, asked)(scope, receive, send_with_headers)
+            await error_response(problem, language, asked, path=scope["path"])(scope, receive, send_with_headers)
             return
         await app(scope, limited(scope, receive), send_with_headers)
 
@@ -122,7 +122,7 @@ def is_own_origin(origin: str, host: str) -> bool:
 
 def limited(scope: Scope, receive: Receive) -> Receive:
     """Return `receive` that stops a body beyond MAX_BODY_BYTES, except for uploads, which count their own bytes."""
-    if scope["path"] == UPLOAD_PATH:
+    if scope["path"] in UPLOAD_PATHS:
         return receive
     received = 0
 

@@ -39,7 +39,25 @@ UPLOAD_BODY: dict[str, Any] = {
         },
     }
 }
-"""The body in the OpenAPI document; FastAPI's own form handling would keep the file elsewhere and know no quota."""
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "title": "CreateFile",
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "JSON Lines, or any other form of rows."},
+                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                    },
+                }
+            }
+        },
+    }
+}
+"""The bodies in the OpenAPI document; FastAPI's own form handling would keep the file elsewhere and know no quota."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,8 @@ class ReceivedFile:
     path: Path
     filename: str
     name: str | None
+    purpose: str | None = None
+    """What OpenAI's interface calls the use of a file."""
 
 
 class _Parser(MultiPartParser):
@@ -87,13 +107,18 @@ async def receive_file(request: Request, studio: StudioDep) -> AsyncIterator[Rec
     except MultiPartException as problem:
         raise Invalid("form", reason=problem.message) from None
     try:
-        file, name = form.get("file"), form.get("name")
+        file, name, purpose = form.get("file"), form.get("name"), form.get("purpose")
         if not isinstance(file, UploadFile) or not file.filename:
             raise Invalid("no_file")
         if isinstance(name, UploadFile) or len(name or "") > NAME_LENGTH:
             raise Invalid("name_length", limit=NAME_LENGTH)
         file.file.flush()
-        yield ReceivedFile(path=Path(str(file.file.name)), filename=file.filename, name=name or None)
+        yield ReceivedFile(
+            path=Path(str(file.file.name)),
+            filename=file.filename,
+            name=name or None,
+            purpose=purpose if isinstance(purpose, str) else None,
+        )
     finally:
         await form.close()
 

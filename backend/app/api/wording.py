@@ -314,12 +314,13 @@ def _job_fields(studio: Studio, row: JobRow, language: Language) -> dict[str, ob
     return {
         **{name: getattr(row, name) for name in names},
         "progress": Progress(**progress, fraction=min(1.0, fraction)),
-        "error": _job_error(row, language),
+        "error": error_read(row, language),
         "can_chat": job_service.can_chat(studio, row),
     }
 
 
-def _job_error(row: JobRow, language: Language) -> ErrorRead | None:
+def error_read(row: JobRow, language: Language) -> ErrorRead | None:
+    """Return why a job failed, or None."""
     if row.error_code is None or row.error_key is None:
         return None
     notice = notice_read(row.error_key, json.loads(row.error_params or "{}"), language)

@@ -5,7 +5,7 @@
     |-- Unsupported (415)         |-- TooLarge (413)          |-- Forbidden (403)
     |-- Unauthorized (401)
     |-- DatasetInvalid (422)      |-- DatasetChanged (409)
-    |-- ModelUnavailable (409)    |-- HubUnreachable (503)
+    |-- ModelUnavailable (409)    |-- HubUnreachable (503)    |-- UpstreamUnreachable (502)
     |-- OutOfDeviceMemory / OutOfHostMemory (507)             |-- DiskFull (507)
     |-- Diverged, Stalled, WorkerKilled, CheckpointCorrupt, ExportFailed, Cancelled (500, 409)
 
@@ -13,6 +13,7 @@ The HTTP body is `{"error": {"code", "message", "hint"}}` (+ `details` where sin
 The engines report the same codes in their `job_failed` events.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from app.core.messages import Language, localise
@@ -93,6 +94,10 @@ class HubUnreachable(AffinageError):
     status_code, code = 503, "hub_unreachable"
 
 
+class UpstreamUnreachable(AffinageError):
+    status_code, code = 502, "upstream_unreachable"
+
+
 class OutOfDeviceMemory(AffinageError):
     status_code, code = 507, "oom_device"
 
@@ -127,3 +132,10 @@ class ExportFailed(AffinageError):
 
 class Cancelled(AffinageError):
     status_code, code = 409, "cancelled"
+
+
+def find_error(key: str, params: Mapping[str, Any]) -> AffinageError:
+    """Return the failure that an engine reported by its key; one of an unknown code counts as internal."""
+    code, _, variant = key.partition(".")
+    kind = next((kind for kind in AffinageError.__subclasses__() if kind.code == code), None)
+    return AffinageError(log="logs") if kind is None else kind(variant, **params)

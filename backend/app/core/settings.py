@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     """Largest file that may be uploaded, in bytes."""
     model_roots: str = ""
     """Folders outside `data_dir` from which local models may be used, separated by the OS path separator."""
+    openai_models: str = ""
+    """Who answers to OpenAI's names: `NAME=MODEL` pairs separated by commas, NAME may hold `*`; else the embedded one."""
+    upstream_url: str = ""
+    """Address of an OpenAI-compatible server (vLLM, llama.cpp) that answers for the models it lists; empty = none."""
+    upstream_key: SecretStr = SecretStr("")
+    """The key that the upstream server asks for."""
     inference_idle_seconds: float = Field(default=600.0, gt=0)
     """The chat worker unloads its model after this many seconds without a request."""
     trace_plans: bool = True

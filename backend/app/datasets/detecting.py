@@ -36,8 +36,14 @@ REJECTED_NAMES = ("rejected", "dispreferred", "rejete")
 JUDGEMENT_NAMES = ("label", "kto_tag", "desirable", "thumbs_up", "is_good", "acceptable")
 CLASS_NAMES = ("label", "labels", "class", "classe", "category", "categorie", "intent", "sentiment", "etiquette")
 CLASSIFIED_NAMES = (*TEXT_NAMES, "sentence", "phrase", "review", "avis", "message", "comment", "commentaire", "title", "titre")
-PAIR_NAMES = (("response_j", "response_k"), ("response_chosen", "response_rejected"), ("chosen_response", "rejected_response"))
-"""Columns of a preferred answer and the other one; the first pair is that of Stack Exchange's paired answers."""
+PAIR_NAMES = (
+    ("response_j", "response_k"),
+    ("response_chosen", "response_rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+)
+"""Columns of a preferred answer and the other one; the first pair is that of Stack Exchange's paired answers, the last
+OpenAI's."""
 INSTANCES_NAMES = ("instances",)
 SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "ensemble")
 SPLITS = {
@@ -216,6 +222,8 @@ def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
         return Mapping(shape="preference", messages=conversation, output=chosen, rejected=rejected, system=system)
     prompt = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES))
     context = names.find(INPUT_NAMES)
+    if prompt is None:
+        prompt, context = context, None
     return Mapping(shape="preference", instruction=prompt, input=context, output=chosen, rejected=rejected, system=system)
 
 

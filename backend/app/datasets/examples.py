@@ -101,9 +101,11 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
 
 
 def _prompt(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:
-    """Return what both answers answer: a text, or a list of turns."""
+    """Return what both answers answer: a text, a list of turns, or an object that holds one as `messages` (OpenAI)."""
     column = mapping.messages or mapping.instruction
     value = parse_turns(values.get(column or ""))
+    if isinstance(value, dict):
+        value = value.get("messages")
     if isinstance(value, list) and value:
         return read_turns(value, column)
     return [{"role": "user", "content": _question(values, mapping)}]

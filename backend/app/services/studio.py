@@ -19,6 +19,7 @@ from app.services.analyses import Analyses
 from app.services.downloads import Downloads
 from app.services.inference_workers import InferenceWorkers
 from app.services.tracing_service import Tracing, open_tracing
+from app.services.upstream import Upstream
 from app.services.webhook import Webhook
 from app.storage.added_models import AddedModels
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
@@ -70,6 +71,7 @@ class Studio:
     analyses: Analyses
     workers: InferenceWorkers
     tracing: Tracing
+    upstream: Upstream
     lock: ServerLock
     folder_id: str
     """Names the data folder (storage/folder_identity.py)."""
@@ -196,6 +198,7 @@ def open_studio(settings: Settings) -> Studio:
         analyses=Analyses(),
         workers=workers,
         tracing=tracing,
+        upstream=Upstream(settings),
         lock=ServerLock(data_dir),
         folder_id=read_folder_id(data_dir),
     )

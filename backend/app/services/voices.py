@@ -11,6 +11,7 @@ from app.contracts.job import Lora, TrainingJob
 from app.contracts.options import Quantization
 from app.core.errors import Conflict, ModelUnavailable, NotFound
 from app.services import job_service
+from app.services.finetuning_service import MODEL_CONFIGS
 from app.services.model_service import hub_name
 from app.services.studio import Studio
 from app.storage.checkpoint_dir import list_checkpoints
@@ -48,8 +49,9 @@ def get_model_voice(studio: Studio, model_id: str) -> Voice:
     """Return a model of the catalogue, of the hub or of a folder as it is. Raise NotFound; ModelUnavailable if it is not here."""
     name = hub_name(model_id)
     source = studio.models.find(name)
+    entry = MODEL_CONFIGS.get(model_id)
     if source is None:
-        if not studio.added.find(model_id) and name == model_id and "/" not in model_id:
+        if entry is None and studio.added.find(model_id) is None and "/" not in model_id:
             raise NotFound("model", model_id=model_id)
         raise ModelUnavailable("weights_not_here", model_id=model_id)
     device = studio.hardware().best
@@ -58,7 +60,7 @@ def get_model_voice(studio: Studio, model_id: str) -> Voice:
         device_id=device.id,
         model_path=source.path,
         dtype=half if device.bf16 or device.kind == "cuda" else "float32",
-        quantization="none",
+        quantization=entry.quantization if entry is not None and device.kind == "cuda" else "none",
     )
 
 

@@ -130,6 +130,15 @@ class Jobs:
         statement = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.number.desc()).limit(1)
         return self.session.scalar(statement)
 
+    def find_recent_key(self, prefix: str, request_hash: str, since: str) -> IdempotencyKeyRow | None:
+        """Return the newest key that begins with `prefix`, came with this request, and not before `since`; or None."""
+        statement = select(IdempotencyKeyRow).where(
+            IdempotencyKeyRow.key.startswith(prefix, autoescape=True),
+            IdempotencyKeyRow.request_hash == request_hash,
+            IdempotencyKeyRow.created_at >= since,
+        )
+        return self.session.scalar(statement.order_by(IdempotencyKeyRow.created_at.desc()).limit(1))
+
     def find_key(self, key: str) -> IdempotencyKeyRow | None:
         """Return what an Idempotency-Key stands for, or None."""
         return self.session.get(IdempotencyKeyRow, key)
@@ -150,6 +159,13 @@ class Events:
         """Return the events that follow `seq`, in order."""
         statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq).order_by(JobEventRow.seq)
         return self.session.scalars(statement.limit(limit)).all()
+
+    def newest(self, job_id: str, limit: int, before: int | None = None) -> Sequence[JobEventRow]:
+        """Return the last events, newest first; those before the seq `before` where that is given."""
+        statement = select(JobEventRow).where(JobEventRow.job_id == job_id).order_by(JobEventRow.seq.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(JobEventRow.seq < before)
+        return self.session.scalars(statement).all()
 
     def of_kind(self, job_id: str, kind: str) -> Sequence[JobEventRow]:
         """Return every event of one kind, in order."""

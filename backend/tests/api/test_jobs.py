@@ -305,6 +305,40 @@ def test_the_tuned_model_and_the_original_answer_after_each_other(server: TestCl
     assert spoken[0] == spoken[1] != ""
 
 
+def test_models_jobs_and_checkpoints_answer_beside_each_other(
+    server: TestClient, trained: dict[str, Any], tiny_model: Path
+) -> None:
+    job_id = trained["job_id"]
+    targets = [{"model": str(tiny_model)}, {"job_id": job_id}, {"job_id": job_id}]
+    answer = server.post("/api/chat", json={"prompt": "What is the code of box 3?", "max_new_tokens": 8, "targets": targets})
+    deltas = [data for _, data in read_stream(answer)]
+    said = ["".join(delta["delta"] for delta in deltas if delta["target"] == place) for place in "012"]
+    assert said[1] == said[2] != said[0]
+    assert [delta["error"] for delta in deltas if delta["finished"]] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "targets, status, code",
+    [
+        ([{"job_id": "job-unknown"}], 404, "not_found"),
+        ([{"model": "no-such-model"}], 404, "not_found"),
+        ([{"model": "gpt2-xl"}], 409, "model_unavailable"),
+        ([{"model": "gpt2", "job_id": "a"}], 422, "invalid"),
+        ([{"model": "gpt2", "checkpoint": "checkpoint-1"}], 422, "invalid"),
+        ([], 422, "invalid"),
+    ],
+)
+def test_targets_that_cannot_answer_are_refused_before_the_stream(
+    server: TestClient, targets: list[dict[str, str]], status: int, code: str
+) -> None:
+    check_error(server.post("/api/chat", json={"prompt": "Hi", "targets": targets}), status, code)
+
+
+def test_a_checkpoint_that_a_job_does_not_have_is_not_found(server: TestClient, trained: dict[str, Any]) -> None:
+    targets = [{"job_id": trained["job_id"], "checkpoint": "../adapter"}]
+    check_error(server.post("/api/chat", json={"prompt": "Hi", "targets": targets}), 404, "not_found")
+
+
 @pytest.mark.parametrize(
     "question",
     [

@@ -33,6 +33,12 @@ export const reportPagePath = (id: string, language: string): string => `${jobPa
 export const capsulePath = (id: string): string => `${jobPath(id)}/capsule`;
 export const reportJsonPath = (id: string): string => `${jobPath(id)}/report`;
 
+export const checkpointsQuery = (id: string) =>
+  queryOptions({
+    queryKey: ["jobs", id, "checkpoints"],
+    queryFn: async ({ signal }) => (await get<{ checkpoints: Checkpoint[] }>(`${jobPath(id)}/checkpoints`, signal)).checkpoints,
+  });
+
 export const logQuery = (id: string) =>
   queryOptions({ queryKey: ["jobs", id, "logs"], queryFn: ({ signal }) => get<JobLog>(`${jobPath(id)}/logs`, signal) });
 

@@ -67,7 +67,7 @@ export function ChatCompare({ jobId, datasetId }: { jobId: string; datasetId: st
             ) : (
               <div className={classes.answers}>
                 {TARGETS.map((target) => (
-                  <AnswerBox key={target} target={target} answer={turn.answers[target]} />
+                  <AnswerBox key={target} label={t.chat[target]} tuned={target === "tuned"} answer={turn.answers[target]} />
                 ))}
               </div>
             )}

@@ -1,19 +1,11 @@
 import { useEffect, useRef, useState } from "react";
 import { streamChat } from "@/api/chat";
+import { answerAfter, closed, EMPTY, type Answer } from "@/lib/answer";
 import type { ChatDelta } from "@/types/api";
 
 /** The targets that the server names in its stream. */
 export const TARGETS = ["tuned", "base"] as const;
 export type Target = (typeof TARGETS)[number];
-
-export interface Answer {
-  text: string;
-  finished: boolean;
-  waiting: boolean;
-  tokens: number;
-  seconds: number;
-  error?: string | undefined;
-}
 
 export interface Turn {
   id: number;
@@ -27,30 +19,14 @@ export interface Generation {
   temperature?: number | undefined;
 }
 
-const EMPTY: Answer = { text: "", finished: false, waiting: false, tokens: 0, seconds: 0 };
-
-export function answerAfter(answer: Answer, delta: ChatDelta): Answer {
-  return {
-    text: answer.text + (delta.delta ?? ""),
-    finished: answer.finished || (delta.finished ?? false) || Boolean(delta.error),
-    waiting: delta.waiting ?? false,
-    tokens: delta.tokens || answer.tokens,
-    seconds: delta.seconds || answer.seconds,
-    error: delta.error ? [delta.error.message, delta.error.hint].filter(Boolean).join(" ") : answer.error,
-  };
-}
-
 function turnAfter(turn: Turn, delta: ChatDelta): Turn {
   const target = TARGETS.find((name) => name === delta.target);
   return target ? { ...turn, answers: { ...turn.answers, [target]: answerAfter(turn.answers[target], delta) } } : turn;
 }
 
-const closed = (turn: Turn): Turn => ({
+const closedTurn = (turn: Turn): Turn => ({
   ...turn,
-  answers: {
-    tuned: { ...turn.answers.tuned, finished: true, waiting: false },
-    base: { ...turn.answers.base, finished: true, waiting: false },
-  },
+  answers: { tuned: closed(turn.answers.tuned), base: closed(turn.answers.base) },
 });
 
 /** One question at a time, to both models; each turn stands alone, so that the two stay comparable. */
@@ -74,7 +50,7 @@ export function useChat(jobId: string) {
     } catch (error) {
       if (!controller.signal.aborted) change((turn) => ({ ...turn, error: error as Error }));
     } finally {
-      change(closed);
+      change(closedTurn);
       setBusy(false);
     }
   };

@@ -1,8 +1,9 @@
-import { Button, Select, Skeleton, Stack } from "@mantine/core";
+import { Button, Skeleton } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { Link, useNavigate } from "@tanstack/react-router";
+import { Link } from "@tanstack/react-router";
 import { jobsQuery } from "@/api/jobs";
-import { ChatCompare } from "@/components/ChatCompare";
+import { modelsQuery } from "@/api/models";
+import { ChatPlayground } from "@/components/ChatPlayground";
 import { EmptyState } from "@/components/EmptyState";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { PageHeader } from "@/components/PageHeader";
@@ -10,21 +11,22 @@ import { Panel } from "@/components/Panel";
 import { useDocumentTitle } from "@/hooks/useDocumentTitle";
 import { useMessages } from "@/hooks/useMessages";
 
-/** Talk to any model that was tuned here. */
+/** Talk to any model that is here, beside any other. */
 export function Playground({ jobId }: { jobId: string | undefined }) {
-  const { t, format } = useMessages();
-  const navigate = useNavigate();
-  const { data: jobs, error, refetch } = useQuery(jobsQuery);
+  const { t } = useMessages();
+  const jobs = useQuery(jobsQuery);
+  const models = useQuery(modelsQuery);
   useDocumentTitle(t.playground.title);
-  const tuned = jobs?.filter((job) => job.can_chat) ?? [];
-  const chosen = tuned.find((job) => job.job_id === jobId) ?? tuned[0];
+  const error = jobs.error ?? models.error;
+  const loaded = jobs.data && models.data;
+  const nobody = loaded && !jobs.data.some((job) => job.can_chat) && !models.data.some((model) => model.weights === "ready");
 
   return (
     <>
       <PageHeader title={t.playground.title} lead={t.playground.lead} />
-      {error && !jobs && <ErrorNotice error={error} onRetry={() => void refetch()} />}
-      {!jobs && !error && <Skeleton height={240} radius="lg" aria-label={t.app.loading} />}
-      {jobs && !chosen && (
+      {error && !loaded && <ErrorNotice error={error} onRetry={() => void Promise.all([jobs.refetch(), models.refetch()])} />}
+      {!loaded && !error && <Skeleton height={240} radius="lg" aria-label={t.app.loading} />}
+      {nobody && (
         <Panel>
           <EmptyState
             icon="chat"
@@ -34,21 +36,7 @@ export function Playground({ jobId }: { jobId: string | undefined }) {
           />
         </Panel>
       )}
-      {chosen && (
-        <Stack gap="md">
-          <Select
-            label={t.playground.choose}
-            size="md"
-            maw={560}
-            allowDeselect={false}
-            checkIconPosition="right"
-            value={chosen.job_id}
-            onChange={(id) => id !== null && void navigate({ to: "/playground", search: { job: id }, replace: true })}
-            data={tuned.map((job) => ({ value: job.job_id, label: `${job.name} (${format.dateTime(job.created_at)})` }))}
-          />
-          <ChatCompare key={chosen.job_id} jobId={chosen.job_id} datasetId={chosen.dataset_id} />
-        </Stack>
-      )}
+      {loaded && !nobody && <ChatPlayground models={models.data} jobs={jobs.data} jobId={jobId} />}
     </>
   );
 }

@@ -1,0 +1,76 @@
+"""Another OpenAI-compatible server (vLLM, llama.cpp) that answers for the models it lists.
+
+Its address is the operator's (AFFINAGE_UPSTREAM_URL), never a caller's. Requests are passed on as they came, with the
+upstream's own key; what it answers is passed back as it comes.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+
+from app.core.errors import UpstreamUnreachable
+from app.core.settings import Settings
+
+LIST_SECONDS = 30.0
+"""How long the upstream's list of models counts."""
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 600.0
+"""Longest silence of an upstream that works on an answer."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the upstream answers."""
+
+    status_code: int
+    media_type: str
+    pieces: Iterator[bytes]
+
+
+class Upstream:
+    """The upstream server of one studio; without an address it knows no model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.upstream_url.rstrip("/")
+        self._key = settings.upstream_key.get_secret_value()
+        self._models: list[str] = []
+        self._read_at = -LIST_SECONDS
+
+    def list_models(self) -> list[str]:
+        """Return the models that it lists; none while it cannot be reached."""
+        if self._url and time.monotonic() - self._read_at > LIST_SECONDS:
+            self._read_at = time.monotonic()
+            try:
+                with self._client() as client:
+                    answer = client.get(f"{self._url}/models").raise_for_status().json()
+                self._models = [str(entry["id"]) for entry in answer["data"]]
+            except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+                self._models = []
+        return self._models
+
+    def send(self, path: str, body: dict[str, Any]) -> Reply:
+        """Pass a request on. Raise UpstreamUnreachable when nobody answers."""
+        client = self._client()
+        try:
+            answer = client.send(client.build_request("POST", f"{self._url}/{path}", json=body), stream=True)
+        except httpx2.HTTPError as error:
+            client.close()
+            raise UpstreamUnreachable(url=self._url, reason=type(error).__name__) from error
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                yield from answer.iter_raw()
+            finally:
+                answer.close()
+                client.close()
+
+        media_type = answer.headers.get("content-type", "application/json")
+        return Reply(answer.status_code, media_type, pieces())
+
+    def _client(self) -> httpx2.Client:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        return httpx2.Client(headers={**headers, "Accept-Encoding": "identity"}, timeout=timeout, follow_redirects=False)

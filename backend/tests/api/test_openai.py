@@ -1,0 +1,377 @@
+"""OpenAI's interface, spoken to by the official client with strict validation of every answer."""
+
+import base64
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from fastapi.testclient import TestClient
+from openai import OpenAI
+from openai.types.fine_tuning import FineTuningJob
+
+from app.core.settings import Settings
+from app.main import create_app
+from tests.api.conftest import ADDRESS
+from tests.api.test_jobs import wait_for
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+QUESTION: list[Any] = [{"role": "system", "content": "You sort mail."}, {"role": "user", "content": "A parcel for Oslo, please."}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TestClient]:
+    settings = Settings(
+        data_dir=tmp_path_factory.mktemp("openai") / "data",
+        model_roots=str(tiny_model.parent),
+        openai_models=f"gpt-4o-mini*={tiny_model}, gpt-3.5-turbo=/nowhere",
+        stop_grace_seconds=5.0,
+    )
+    with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client(server: TestClient) -> OpenAI:
+    return OpenAI(
+        api_key="any",
+        base_url=f"{ADDRESS}/v1",
+        http_client=server,  # type: ignore[arg-type]
+        max_retries=0,
+        _strict_response_validation=True,
+    )
+
+
+def upload(client: OpenAI, name: str) -> str:
+    return client.files.create(file=(name, (EXAMPLES / name).read_bytes()), purpose="fine-tune").id
+
+
+@pytest.fixture(scope="module")
+def tuned(client: OpenAI, server: TestClient) -> FineTuningJob:
+    """One supervised job with a validation file, to its end."""
+    job = client.fine_tuning.jobs.create(
+        model="gpt-4o-mini-2024-07-18",
+        training_file=upload(client, "mail.jsonl"),
+        validation_file=upload(client, "mail-validation.jsonl"),
+        suffix="my mail!",
+        seed=11,
+        metadata={"team": "post"},
+        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
+    )
+    assert job.status == "queued"
+    assert job.fine_tuned_model is None
+    wait_for(server, job.id, "succeeded", seconds=240)
+    return client.fine_tuning.jobs.retrieve(job.id)
+
+
+def test_a_file_of_rows_is_a_data_set_and_comes_back_as_it_was(client: OpenAI, server: TestClient) -> None:
+    file_id = upload(client, "mail.jsonl")
+
+    found = client.files.wait_for_processing(file_id)
+    assert (found.status, found.purpose, found.bytes) == ("processed", "fine-tune", (EXAMPLES / "mail.jsonl").stat().st_size)
+    assert client.files.content(file_id).content == (EXAMPLES / "mail.jsonl").read_bytes()
+    assert server.get(f"/api/datasets/{file_id}").json()["rows"] == 20
+    assert file_id in [file.id for file in client.files.list(purpose="fine-tune")]
+    assert client.files.delete(file_id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file_id)
+
+
+def test_files_are_listed_page_by_page(client: OpenAI) -> None:
+    made = {upload(client, "mail.jsonl") for _ in range(3)}
+
+    listed = [file.id for file in client.files.list(limit=2)]
+
+    assert len(listed) == len(set(listed))
+    assert made <= set(listed)
+
+
+def test_files_for_other_purposes_and_files_without_rows_are_refused(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="purpose"):
+        client.files.create(file=("rows.jsonl", b"{}"), purpose="batch")
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.files.create(file=("rows.jsonl", b""), purpose="fine-tune")
+    assert caught.value.body["type"] == "invalid_request_error"  # type: ignore[index]
+
+
+def test_a_job_says_what_was_asked_and_what_came_of_it(
+    client: OpenAI, server: TestClient, tuned: FineTuningJob, tiny_model: Path
+) -> None:
+    assert tuned.status == "succeeded"
+    assert tuned.model == str(tiny_model)
+    assert tuned.fine_tuned_model == f"ft:{tiny_model}:affinage:my-mail-:{tuned.id}"
+    assert tuned.metadata == {"team": "post"}
+    assert tuned.seed == 11
+    assert (tuned.hyperparameters.n_epochs, tuned.hyperparameters.batch_size) == (2, 4)
+    assert tuned.method is not None and tuned.method.type == "supervised"
+    assert tuned.trained_tokens and tuned.finished_at and tuned.finished_at >= tuned.created_at
+    plain = server.get(f"/api/jobs/{tuned.id}").json()
+    assert plain["status"] == "succeeded"
+    report = server.get(f"/api/jobs/{tuned.id}/report").json()
+    assert (report["trained_rows"], report["heldout_rows"]) == (20, 4), "the validation file is what is held out"
+    assert tuned.id in [job.id for job in client.fine_tuning.jobs.list(limit=1)]
+
+
+def test_events_come_newest_first_page_by_page_and_carry_the_losses(client: OpenAI, tuned: FineTuningJob) -> None:
+    events = list(client.fine_tuning.jobs.list_events(tuned.id, limit=3))
+
+    assert tuned.fine_tuned_model is not None and tuned.fine_tuned_model in events[0].message
+    assert len({event.id for event in events}) == len(events) > 10
+    losses = [event.data["train_loss"] for event in events if event.type == "metrics" and "train_loss" in event.data]  # type: ignore[index, operator]
+    assert len(losses) == 10, "two epochs of 20 rows, 4 a step"
+
+
+def test_the_curve_is_a_result_file(client: OpenAI, tuned: FineTuningJob) -> None:
+    (file_id,) = tuned.result_files
+
+    lines = base64.b64decode(client.files.content(file_id).read()).decode().splitlines()
+
+    assert lines[0].startswith("step,train_loss")
+    assert len(lines) >= 11
+    assert client.files.retrieve(file_id).purpose == "fine-tune-results"
+    assert file_id in [file.id for file in client.files.list(purpose="fine-tune-results")]
+
+
+def test_a_checkpoint_can_be_asked_like_a_model(client: OpenAI, tuned: FineTuningJob) -> None:
+    newest = next(iter(client.fine_tuning.jobs.checkpoints.list(tuned.id)))
+    assert newest.step_number == 10
+
+    answers = [
+        client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=8).choices[0].message.content
+        for model in (newest.fine_tuned_model_checkpoint, tuned.fine_tuned_model or "", tuned.id)
+    ]
+
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_models_list_what_jobs_have_learned(client: OpenAI, tuned: FineTuningJob) -> None:
+    assert tuned.fine_tuned_model in [model.id for model in client.models.list()]
+    assert client.models.retrieve(tuned.fine_tuned_model or "").id == tuned.fine_tuned_model
+
+
+def test_an_answer_is_whole_or_streamed_and_both_say_the_same(client: OpenAI, tuned: FineTuningJob) -> None:
+    asked: dict[str, Any] = {
+        "model": tuned.fine_tuned_model,
+        "messages": QUESTION,
+        "temperature": 1.2,
+        "seed": 5,
+        "max_completion_tokens": 12,
+    }
+    whole = client.chat.completions.create(**asked)
+    stream = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    assert whole.choices[0].finish_reason in ("stop", "length")
+    assert stream[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream[:-1]) == whole.choices[0].message.content
+    assert stream[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert stream[-1].usage == whole.usage
+    assert len({chunk.id for chunk in stream}) == 1
+
+
+def test_several_choices_differ_and_a_seed_repeats_them(client: OpenAI, tuned: FineTuningJob) -> None:
+    def choices() -> list[str | None]:
+        answer = client.chat.completions.create(model=tuned.id, messages=QUESTION, temperature=1.5, seed=3, n=3, max_tokens=16)
+        assert [choice.index for choice in answer.choices] == [0, 1, 2]
+        return [choice.message.content for choice in answer.choices]
+
+    first = choices()
+    assert first == choices()
+    assert len(set(first)) > 1
+
+
+def test_log_probabilities_and_stop_texts(client: OpenAI, tuned: FineTuningJob) -> None:
+    answer = client.chat.completions.create(
+        model=tuned.id, messages=QUESTION, temperature=0, max_tokens=6, logprobs=True, top_logprobs=2
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert len(logprobs.content) == answer.usage.completion_tokens  # type: ignore[union-attr]
+    assert all(len(token.top_logprobs) == 2 and token.logprob == token.top_logprobs[0].logprob for token in logprobs.content)
+    assert all(0 < math.exp(token.logprob) <= 1 for token in logprobs.content)
+    text = answer.choices[0].message.content or ""
+
+    stopped = client.chat.completions.create(model=tuned.id, messages=QUESTION, temperature=0, max_tokens=6, stop=text[2:4])
+
+    assert stopped.choices[0].message.content == text[: text.index(text[2:4])]
+    assert stopped.choices[0].finish_reason == "stop"
+
+
+def test_plain_texts_are_continued(client: OpenAI, tuned: FineTuningJob) -> None:
+    answer = client.completions.create(
+        model=tuned.id, prompt=["PARCEL", "LETTER"], max_tokens=5, temperature=0, echo=True, logprobs=1, n=2
+    )
+
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert all(
+        choice.text.startswith(start)
+        for choice, start in zip(answer.choices, ["PARCEL", "PARCEL", "LETTER", "LETTER"], strict=True)
+    )
+    assert answer.choices[0].text == answer.choices[1].text, "greedy"
+    assert answer.usage is not None and answer.usage.completion_tokens == sum(
+        len(choice.logprobs.tokens or []) for choice in answer.choices if choice.logprobs
+    )
+    # The client's types ask each piece for its reason to stop, which OpenAI's own stream tells in the last one alone.
+    lenient = client.copy(_extra_kwargs={"_strict_response_validation": False})
+    stream = lenient.completions.create(model=tuned.id, prompt="PARCEL", max_tokens=5, temperature=0, stream=True, echo=True)
+    assert "".join(chunk.choices[0].text for chunk in stream) == answer.choices[0].text
+
+
+def test_turns_may_come_in_parts_and_from_a_developer(client: OpenAI, tuned: FineTuningJob) -> None:
+    parts: list[Any] = [
+        {"role": "developer", "content": [{"type": "text", "text": "You sort "}, {"type": "text", "text": "mail."}]},
+        {"role": "user", "content": [{"type": "text", "text": "A parcel for Oslo, please."}]},
+    ]
+
+    answers = [
+        client.chat.completions.create(model=tuned.id, messages=messages, temperature=0, max_tokens=8)
+        for messages in (parts, QUESTION)
+    ]
+
+    assert answers[0].choices[0].message.content == answers[1].choices[0].message.content
+
+
+def test_openais_names_are_answered_by_the_model_that_the_settings_name(client: OpenAI, tiny_model: Path) -> None:
+    answer = client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, max_tokens=2)
+
+    assert answer.model == str(tiny_model), "the answer says who spoke"
+    with pytest.raises((openai.BadRequestError, openai.NotFoundError, openai.PermissionDeniedError), match="nowhere"):
+        client.chat.completions.create(model="gpt-3.5-turbo", messages=QUESTION)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("no-such-model", "no-such-model"),
+        ("ft:gpt-4o-mini-2024-07-18:my-org::7p4lURel", "fine-tuned at OpenAI"),
+        ("job-unknown", "job-unknown"),
+    ],
+)
+def test_a_name_that_nobody_has_is_not_found(client: OpenAI, name: str, words: str) -> None:
+    with pytest.raises(openai.NotFoundError, match=words) as caught:
+        client.chat.completions.create(model=name, messages=QUESTION)
+    assert caught.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"temperature": 3}, "temperature"),
+        ({"n": 0}, "n"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_with_its_name(
+    client: OpenAI, tuned: FineTuningJob, change: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**{"model": tuned.id, "messages": QUESTION, **change})
+    assert (caught.value.param or "").startswith(field)
+    assert field in caught.value.message
+
+
+def test_a_prompt_longer_than_the_context_is_told_by_its_own_code(client: OpenAI, tuned: FineTuningJob) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=tuned.id, messages=[{"role": "user", "content": "owl " * 2000}])
+    assert caught.value.code == "context_length_exceeded"
+    stream = client.chat.completions.create(model=tuned.id, messages=[{"role": "user", "content": "owl " * 2000}], stream=True)
+    with pytest.raises(openai.APIError, match="tokens"):
+        list(stream)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"training_file": "file-unknown"}, "file-unknown"),
+        ({"model": "no-such-model"}, "no-such-model"),
+        ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "x"}}}}, "method"),
+        ({"hyperparameters": {"n_epochs": 0}}, "n_epochs"),
+        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
+        ({"metadata": {"k": "v" * 600}}, "metadata"),
+    ],
+)
+def test_a_job_that_cannot_be_is_refused(client: OpenAI, change: dict[str, Any], words: str) -> None:
+    request = {"model": "gpt-4o-mini", "training_file": upload(client, "mail.jsonl"), **change}
+    with pytest.raises(openai.APIStatusError, match=words) as caught:
+        client.fine_tuning.jobs.create(**request)
+    assert caught.value.status_code in (400, 404)
+
+
+def test_a_repeated_request_starts_one_job_and_a_new_one_another(client: OpenAI) -> None:
+    request: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "training_file": upload(client, "mail.jsonl"),
+        "hyperparameters": {"n_epochs": 900},
+    }
+    first = client.fine_tuning.jobs.create(**request)
+
+    repeated = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
+    new = client.fine_tuning.jobs.create(**request)
+
+    assert repeated.id == first.id != new.id
+    for job_id in (first.id, new.id):
+        client.fine_tuning.jobs.cancel(job_id)
+
+
+def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, server: TestClient) -> None:
+    request: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "training_file": upload(client, "mail.jsonl"),
+        "hyperparameters": {"n_epochs": 1000},
+    }
+    job = client.fine_tuning.jobs.create(**request)
+    wait_for(server, job.id, "running", seconds=240)
+
+    assert client.fine_tuning.jobs.pause(job.id).status in ("running", "queued")
+    wait_for(server, job.id, "paused", seconds=240)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "queued"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    wait_for(server, job.id, "running", seconds=240)
+    client.fine_tuning.jobs.cancel(job.id)
+    wait_for(server, job.id, "cancelled", seconds=240)
+    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError):
+        client.fine_tuning.jobs.resume(job.id)
+
+
+def test_pairs_in_openais_form_are_learned_by_dpo_from_a_tuned_model(
+    client: OpenAI, server: TestClient, tuned: FineTuningJob
+) -> None:
+    job = client.fine_tuning.jobs.create(
+        model=tuned.fine_tuned_model or "",
+        training_file=upload(client, "preferences.jsonl"),
+        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 1, "learning_rate_multiplier": 2}}},
+    )
+    assert job.method is not None and job.method.dpo is not None and job.method.dpo.hyperparameters is not None
+    assert job.method.dpo.hyperparameters.beta == 0.2
+    assert job.hyperparameters.learning_rate_multiplier == 2
+
+    wait_for(server, job.id, "succeeded", seconds=240)
+
+    done = client.fine_tuning.jobs.retrieve(job.id)
+    assert done.fine_tuned_model and done.fine_tuned_model.endswith(job.id)
+    assert server.get(f"/api/jobs/{job.id}").json()["plan"]["resolved"]["learning_rate"]["origin"] == "user"
+
+
+def test_failures_outside_the_interface_keep_the_houses_body(server: TestClient) -> None:
+    inside, outside = server.get("/v1/nothing"), server.get("/api/nothing")
+
+    assert set(inside.json()["error"]) == {"message", "type", "param", "code"}
+    assert set(outside.json()["error"]) == {"code", "message", "hint", "details"}
+
+
+def test_a_validation_file_beside_rows_that_name_their_own_split_is_refused(client: OpenAI) -> None:
+    rows = (json.loads(line) for line in (EXAMPLES / "mail-validation.jsonl").read_bytes().splitlines())
+    own_split = b"".join(json.dumps({**row, "split": "test"}).encode() + b"\n" for row in rows)
+    file_id = client.files.create(file=("split.jsonl", own_split), purpose="fine-tune").id
+
+    with pytest.raises(openai.BadRequestError, match="split"):
+        client.fine_tuning.jobs.create(model="gpt-4o-mini", training_file=upload(client, "mail.jsonl"), validation_file=file_id)
