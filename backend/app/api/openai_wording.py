@@ -161,7 +161,7 @@ def _told(studio: Studio, job: JobRow, event: JobEvent, language: Language) -> t
         case Noted():
             return ("warn" if event.level == "warning" else "info"), notice_read(event.key, event.params, language).message
         case PhaseStarted():
-            text = localise(f"cli.phase_{event.phase}", language)[0]
+            text = notice_read(f"cli.phase_{event.phase}", {}, language).message
         case _:
             text = event.kind
     return "info", text
