@@ -1531,6 +1531,22 @@ export interface components {
             total_bytes: number;
         };
         /**
+         * AnswerMessage
+         * @description The answer.
+         */
+        AnswerMessage: {
+            /** Content */
+            content: string;
+            /** Refusal */
+            refusal?: null;
+            /**
+             * Role
+             * @default assistant
+             * @constant
+             */
+            role?: "assistant";
+        };
+        /**
          * AnsweredRow
          * @description One held-out row with the answers of all.
          */
@@ -2373,6 +2389,27 @@ export interface components {
             total_bytes: number;
         };
         /**
+         * Dpo
+         * @description Learning from a preferred answer and another one.
+         */
+        Dpo: {
+            hyperparameters?: components["schemas"]["DpoHyperparameters"] | null;
+        };
+        /**
+         * DpoHyperparameters
+         * @description Those of learning from pairs.
+         */
+        DpoHyperparameters: {
+            /** Batch Size */
+            batch_size?: "auto" | number | null;
+            /** Beta */
+            beta?: "auto" | number | null;
+            /** Learning Rate Multiplier */
+            learning_rate_multiplier?: "auto" | number | null;
+            /** N Epochs */
+            n_epochs?: "auto" | number | null;
+        };
+        /**
          * EditRequest
          * @description Rows to change, to leave out and to add; the answer is a new version.
          */
@@ -2524,6 +2561,59 @@ export interface components {
              * @enum {string}
              */
             status: "queued" | "running" | "succeeded" | "failed";
+        };
+        /**
+         * FileDeleted
+         * @description Answer of DELETE /v1/files/{id}.
+         */
+        FileDeleted: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted?: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default file
+             * @constant
+             */
+            object?: "file";
+        };
+        /**
+         * FileRead
+         * @description A file: rows to learn, or the curve of a job.
+         */
+        FileRead: {
+            /** Bytes */
+            bytes: number;
+            /** Created At */
+            created_at: number;
+            /** Filename */
+            filename: string;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default file
+             * @constant
+             */
+            object?: "file";
+            /**
+             * Purpose
+             * @enum {string}
+             */
+            purpose: "fine-tune" | "fine-tune-results";
+            /**
+             * Status
+             * @default processed
+             * @constant
+             */
+            status?: "processed";
+            /** Status Details */
+            status_details?: string | null;
         };
         /**
          * FindingRead
