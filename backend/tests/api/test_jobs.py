@@ -27,7 +27,7 @@ SPECIFICATION = {"dataset_id": "YOUR_DATASET_ID", "model_name": "meta-llama/Llam
 """The body of the specification's own curl command."""
 
 
-def wait_for(client: TestClient, job_id: str, *statuses: str, seconds: float = 180) -> dict[str, Any]:
+def wait_for(client: Any, job_id: str, *statuses: str, seconds: float = 180) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while True:
         job: dict[str, Any] = client.get(f"/api/jobs/{job_id}").json()

@@ -1,45 +1,51 @@
-"""OpenAI's interface, spoken to by the official client with strict validation of every answer."""
+"""OpenAI's interface, spoken to by the scripts in examples/ as they stand, and by the official client with strict validation.
+
+One live server, one chat worker and three trainings for everything: what a script has trained is what the questions go to.
+"""
 
 import base64
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from fastapi.testclient import TestClient
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from app.core.settings import Settings
-from app.main import create_app
-from tests.api.conftest import ADDRESS
 from tests.api.test_jobs import wait_for
+from tests.api.test_live_server import LiveServer
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "examples"
+NODE_MODULES = ROOT / "frontend" / "node_modules"
 QUESTION: list[Any] = [{"role": "system", "content": "You sort mail."}, {"role": "user", "content": "A parcel for Oslo, please."}]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[TestClient]:
-    settings = Settings(
-        data_dir=tmp_path_factory.mktemp("openai") / "data",
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[LiveServer]:
+    live = LiveServer(
+        tmp_path_factory.mktemp("openai") / "data",
         model_roots=str(tiny_model.parent),
         openai_models=f"gpt-4o-mini*={tiny_model}, gpt-3.5-turbo=/nowhere",
-        stop_grace_seconds=5.0,
+        trace_plans="false",
     )
-    with TestClient(create_app(settings), base_url=ADDRESS, raise_server_exceptions=False) as client:
-        yield client
+    live.start()
+    yield live
+    live.close()
 
 
 @pytest.fixture(scope="module")
-def client(server: TestClient) -> OpenAI:
+def client(server: LiveServer) -> OpenAI:
     return OpenAI(
         api_key="any",
-        base_url=f"{ADDRESS}/v1",
-        http_client=server,  # type: ignore[arg-type]
+        base_url=f"http://127.0.0.1:{server.port}/v1",
         max_retries=0,
         _strict_response_validation=True,
     )
@@ -49,31 +55,64 @@ def upload(client: OpenAI, name: str) -> str:
     return client.files.create(file=(name, (EXAMPLES / name).read_bytes()), purpose="fine-tune").id
 
 
+def run(command: list[str], server: LiveServer, folder: Path) -> str:
+    """Run a script as somebody does who has only changed the address; return what it printed."""
+    environment = {**os.environ, "OPENAI_BASE_URL": f"http://127.0.0.1:{server.port}/v1", "OPENAI_API_KEY": "any"}
+    ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def find_node() -> str | None:
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import node
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    found = node.find_node()
+    return str(found) if found else None
+
+
 @pytest.fixture(scope="module")
-def tuned(client: OpenAI, server: TestClient) -> FineTuningJob:
-    """One supervised job with a validation file, to its end."""
-    job = client.fine_tuning.jobs.create(
-        model="gpt-4o-mini-2024-07-18",
-        training_file=upload(client, "mail.jsonl"),
-        validation_file=upload(client, "mail-validation.jsonl"),
-        suffix="my mail!",
-        seed=11,
-        metadata={"team": "post"},
-        method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 4}}},
-    )
-    assert job.status == "queued"
-    assert job.fine_tuned_model is None
-    wait_for(server, job.id, "succeeded", seconds=240)
-    return client.fine_tuning.jobs.retrieve(job.id)
+def said(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What examples/finetune.py prints: it trains with a validation file and asks the result."""
+    return run([sys.executable, str(EXAMPLES / "finetune.py")], server, tmp_path_factory.mktemp("script"))
 
 
-def test_a_file_of_rows_is_a_data_set_and_comes_back_as_it_was(client: OpenAI, server: TestClient) -> None:
+@pytest.fixture(scope="module")
+def tuned(client: OpenAI, said: str) -> FineTuningJob:
+    """The job of examples/finetune.py."""
+    return client.fine_tuning.jobs.retrieve(said.removeprefix("job ").split(" ", 1)[0])
+
+
+def test_the_python_script_trains_and_asks(said: str) -> None:
+    assert ":affinage:mail:job-" in said and " says: " in said
+    whole = said.split(" says: ", 1)[1].split("\ntokens:", maxsplit=1)[0]
+    assert said.rstrip("\n").endswith(f"streamed: {whole}".rstrip("\n")), "the stream says the same as the whole answer"
+
+
+def test_the_javascript_script_trains_on_pairs_and_asks(client: OpenAI, server: LiveServer, tmp_path: Path) -> None:
+    node = find_node()
+    if node is None or not (NODE_MODULES / "openai").is_dir():
+        pytest.skip("Node or its packages are not installed (make setup)")
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    (tmp_path / "node_modules").symlink_to(NODE_MODULES)
+
+    said = run([node, "examples/finetune.mjs"], server, tmp_path)
+
+    assert ":affinage:polite:job-" in said and " says: " in said and "streamed: " in said
+    done = client.fine_tuning.jobs.retrieve(said.removeprefix("job ").split(" ", 1)[0])
+    assert done.method is not None and done.method.type == "dpo"
+    assert done.fine_tuned_model and done.fine_tuned_model.endswith(done.id)
+
+
+def test_a_file_of_rows_is_a_data_set_and_comes_back_as_it_was(client: OpenAI, server: LiveServer) -> None:
     file_id = upload(client, "mail.jsonl")
 
     found = client.files.wait_for_processing(file_id)
     assert (found.status, found.purpose, found.bytes) == ("processed", "fine-tune", (EXAMPLES / "mail.jsonl").stat().st_size)
     assert client.files.content(file_id).content == (EXAMPLES / "mail.jsonl").read_bytes()
-    assert server.get(f"/api/datasets/{file_id}").json()["rows"] == 20
+    assert server.client.get(f"/api/datasets/{file_id}").json()["rows"] == 20
     assert file_id in [file.id for file in client.files.list(purpose="fine-tune")]
     assert client.files.delete(file_id).deleted
     with pytest.raises(openai.NotFoundError):
@@ -98,19 +137,17 @@ def test_files_for_other_purposes_and_files_without_rows_are_refused(client: Ope
 
 
 def test_a_job_says_what_was_asked_and_what_came_of_it(
-    client: OpenAI, server: TestClient, tuned: FineTuningJob, tiny_model: Path
+    client: OpenAI, server: LiveServer, tuned: FineTuningJob, tiny_model: Path
 ) -> None:
     assert tuned.status == "succeeded"
     assert tuned.model == str(tiny_model)
-    assert tuned.fine_tuned_model == f"ft:{tiny_model}:affinage:my-mail-:{tuned.id}"
-    assert tuned.metadata == {"team": "post"}
-    assert tuned.seed == 11
-    assert (tuned.hyperparameters.n_epochs, tuned.hyperparameters.batch_size) == (2, 4)
+    assert tuned.fine_tuned_model == f"ft:{tiny_model}:affinage:mail:{tuned.id}"
+    assert (tuned.hyperparameters.n_epochs, tuned.hyperparameters.batch_size) == (3, 4)
     assert tuned.method is not None and tuned.method.type == "supervised"
     assert tuned.trained_tokens and tuned.finished_at and tuned.finished_at >= tuned.created_at
-    plain = server.get(f"/api/jobs/{tuned.id}").json()
+    plain = server.client.get(f"/api/jobs/{tuned.id}").json()
     assert plain["status"] == "succeeded"
-    report = server.get(f"/api/jobs/{tuned.id}/report").json()
+    report = server.client.get(f"/api/jobs/{tuned.id}/report").json()
     assert (report["trained_rows"], report["heldout_rows"]) == (20, 4), "the validation file is what is held out"
     assert tuned.id in [job.id for job in client.fine_tuning.jobs.list(limit=1)]
 
@@ -121,7 +158,7 @@ def test_events_come_newest_first_page_by_page_and_carry_the_losses(client: Open
     assert tuned.fine_tuned_model is not None and tuned.fine_tuned_model in events[0].message
     assert len({event.id for event in events}) == len(events) > 10
     losses = [event.data["train_loss"] for event in events if event.type == "metrics" and "train_loss" in event.data]  # type: ignore[index, operator]
-    assert len(losses) == 10, "two epochs of 20 rows, 4 a step"
+    assert len(losses) == 15, "three epochs of 20 rows, 4 a step"
 
 
 def test_the_curve_is_a_result_file(client: OpenAI, tuned: FineTuningJob) -> None:
@@ -130,14 +167,14 @@ def test_the_curve_is_a_result_file(client: OpenAI, tuned: FineTuningJob) -> Non
     lines = base64.b64decode(client.files.content(file_id).read()).decode().splitlines()
 
     assert lines[0].startswith("step,train_loss")
-    assert len(lines) >= 11
+    assert len(lines) >= 16
     assert client.files.retrieve(file_id).purpose == "fine-tune-results"
     assert file_id in [file.id for file in client.files.list(purpose="fine-tune-results")]
 
 
 def test_a_checkpoint_can_be_asked_like_a_model(client: OpenAI, tuned: FineTuningJob) -> None:
     newest = next(iter(client.fine_tuning.jobs.checkpoints.list(tuned.id)))
-    assert newest.step_number == 10
+    assert newest.step_number == 15
 
     answers = [
         client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=8).choices[0].message.content
@@ -305,64 +342,55 @@ def test_a_job_that_cannot_be_is_refused(client: OpenAI, change: dict[str, Any],
     assert caught.value.status_code in (400, 404)
 
 
-def test_a_repeated_request_starts_one_job_and_a_new_one_another(client: OpenAI) -> None:
+def test_a_job_is_paused_resumed_and_cancelled_and_a_repeated_request_starts_no_other(client: OpenAI, server: LiveServer) -> None:
     request: dict[str, Any] = {
-        "model": "gpt-4o-mini",
+        "model": "gpt-4o-mini-2024-07-18",
         "training_file": upload(client, "mail.jsonl"),
-        "hyperparameters": {"n_epochs": 900},
-    }
-    first = client.fine_tuning.jobs.create(**request)
-
-    repeated = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
-    new = client.fine_tuning.jobs.create(**request)
-
-    assert repeated.id == first.id != new.id
-    for job_id in (first.id, new.id):
-        client.fine_tuning.jobs.cancel(job_id)
-
-
-def test_a_job_is_paused_resumed_and_cancelled(client: OpenAI, server: TestClient) -> None:
-    request: dict[str, Any] = {
-        "model": "gpt-4o-mini",
-        "training_file": upload(client, "mail.jsonl"),
-        "hyperparameters": {"n_epochs": 1000},
+        "suffix": "my mail!",
+        "seed": 11,
+        "metadata": {"team": "post"},
+        "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1000, "batch_size": 4}}},
     }
     job = client.fine_tuning.jobs.create(**request)
-    wait_for(server, job.id, "running", seconds=240)
+    assert (job.status, job.fine_tuned_model, job.seed, job.metadata) == ("queued", None, 11, {"team": "post"})
+    repeated = client.fine_tuning.jobs.create(**request, extra_headers={"x-stainless-retry-count": "1"})
+    new = client.fine_tuning.jobs.create(**request)
+    assert repeated.id == job.id != new.id
+    client.fine_tuning.jobs.cancel(new.id)
 
+    wait_for(server.client, job.id, "running", seconds=240)
     assert client.fine_tuning.jobs.pause(job.id).status in ("running", "queued")
-    wait_for(server, job.id, "paused", seconds=240)
+    wait_for(server.client, job.id, "paused", seconds=240)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "queued"
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
-    wait_for(server, job.id, "running", seconds=240)
     client.fine_tuning.jobs.cancel(job.id)
-    wait_for(server, job.id, "cancelled", seconds=240)
+    wait_for(server.client, job.id, "cancelled", seconds=240)
     assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
     with pytest.raises(openai.BadRequestError):
         client.fine_tuning.jobs.resume(job.id)
 
 
-def test_pairs_in_openais_form_are_learned_by_dpo_from_a_tuned_model(
-    client: OpenAI, server: TestClient, tuned: FineTuningJob
-) -> None:
+def test_pairs_in_openais_form_go_on_from_a_tuned_model(client: OpenAI, server: LiveServer, tuned: FineTuningJob) -> None:
     job = client.fine_tuning.jobs.create(
         model=tuned.fine_tuned_model or "",
         training_file=upload(client, "preferences.jsonl"),
-        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 1, "learning_rate_multiplier": 2}}},
+        suffix="my pairs!",
+        method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 1000, "learning_rate_multiplier": 2}}},
     )
+    client.fine_tuning.jobs.cancel(job.id)
+
     assert job.method is not None and job.method.dpo is not None and job.method.dpo.hyperparameters is not None
     assert job.method.dpo.hyperparameters.beta == 0.2
     assert job.hyperparameters.learning_rate_multiplier == 2
+    plain = server.client.get(f"/api/jobs/{job.id}").json()
+    assert plain["plan"]["resolved"]["learning_rate"]["origin"] == "user"
+    written = json.loads((server.data_dir / "jobs" / job.id / "job.json").read_bytes())
+    assert written["continue_from"] == tuned.id
+    assert client.fine_tuning.jobs.retrieve(job.id).model == tuned.model
 
-    wait_for(server, job.id, "succeeded", seconds=240)
 
-    done = client.fine_tuning.jobs.retrieve(job.id)
-    assert done.fine_tuned_model and done.fine_tuned_model.endswith(job.id)
-    assert server.get(f"/api/jobs/{job.id}").json()["plan"]["resolved"]["learning_rate"]["origin"] == "user"
-
-
-def test_failures_outside_the_interface_keep_the_houses_body(server: TestClient) -> None:
-    inside, outside = server.get("/v1/nothing"), server.get("/api/nothing")
+def test_failures_outside_the_interface_keep_the_houses_body(server: LiveServer) -> None:
+    inside, outside = server.client.get("/v1/nothing"), server.client.get("/api/nothing")
 
     assert set(inside.json()["error"]) == {"message", "type", "param", "code"}
     assert set(outside.json()["error"]) == {"code", "message", "hint", "details"}
