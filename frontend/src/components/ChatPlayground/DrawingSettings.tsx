@@ -3,6 +3,9 @@ import { useMessages } from "@/hooks/useMessages";
 import { chatLimits } from "@/types/limits.gen";
 import type { Drawing } from "./useConversation";
 
+/** Fields beside each other stay in line, however long their hints are. */
+const HINT_BELOW: ("label" | "input" | "description")[] = ["label", "input", "description"];
+
 interface DrawingSettingsProps {
   value: Drawing;
   onChange: (value: Drawing) => void;
@@ -14,6 +17,7 @@ export function DrawingSettings({ value, onChange }: DrawingSettingsProps) {
   const number = (name: "temperature" | "top_p" | "seed" | "max_new_tokens", label: string, hint: string, step: number) => (
     <NumberInput
       size="sm"
+      inputWrapperOrder={HINT_BELOW}
       label={label}
       description={hint}
       min={name === "top_p" ? step : chatLimits[name].minimum}
@@ -26,13 +30,14 @@ export function DrawingSettings({ value, onChange }: DrawingSettingsProps) {
     />
   );
   return (
-    <SimpleGrid cols={{ base: 1, xs: 2, md: 5 }} spacing="sm" verticalSpacing="sm" style={{ alignItems: "end" }}>
+    <SimpleGrid cols={{ base: 1, xs: 2, md: 5 }} spacing="sm" verticalSpacing="sm">
       {number("temperature", t.chat.temperature, t.chat.temperatureHint, 0.1)}
       {number("top_p", t.playground.topP, "", 0.05)}
       {number("seed", t.playground.seed, t.playground.seedHint, 1)}
       {number("max_new_tokens", t.chat.maxTokens, "", 50)}
       <TextInput
         size="sm"
+        inputWrapperOrder={HINT_BELOW}
         label={t.playground.stop}
         description={t.playground.stopHint}
         value={(value.stop ?? []).join("|")}
