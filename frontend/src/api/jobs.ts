@@ -50,12 +50,6 @@ export function useStartJob() {
   });
 }
 
-export const checkpointsQuery = (id: string) =>
-  queryOptions({
-    queryKey: ["jobs", id, "checkpoints"],
-    queryFn: async ({ signal }) => (await get<{ checkpoints: Checkpoint[] }>(`${jobPath(id)}/checkpoints`, signal)).checkpoints,
-  });
-
 export type Move = "pause" | "resume" | "cancel" | "next";
 
 /** Pause, resume or cancel a job, or let it start before every other one that waits. */

@@ -64,7 +64,6 @@ export type ChatRequest = Schemas["ChatRequest"];
 export type ChatAllRequest = Schemas["ChatAllRequest"];
 export type ChatTarget = Schemas["ChatTarget"];
 export type ChatMessage = Schemas["Message"];
-export type Checkpoint = Schemas["CheckpointRead"];
 export type ChatDelta = Schemas["ChatDeltaRead"];
 export type JobLog = Schemas["LogRead"];
 export type Device = Schemas["Device"];
