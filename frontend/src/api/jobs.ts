@@ -1,5 +1,5 @@
 /** Jobs: list, read, start, cancel, curves, report. */
-import { queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
+import { infiniteQueryOptions, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
 import { get, post, put } from "@/api/client";
 import { hasEnded } from "@/lib/progress";
 import type { Checkpoint, Job, JobDetail, JobLog, MetricPoints, Report, StartedJob, StartFinetuningRequest } from "@/types/api";
@@ -8,13 +8,35 @@ import type { Checkpoint, Job, JobDetail, JobLog, MetricPoints, Report, StartedJ
 const CURVE_POINTS = 800;
 const BUSY_MS = 4_000;
 const IDLE_MS = 20_000;
+export const NEWEST_JOBS = 100;
+/** The server lists no more at once. */
+const MOST_JOBS = 200;
 
 export const jobPath = (id: string): string => `/api/jobs/${encodeURIComponent(id)}`;
 
 export const jobsQuery = queryOptions({
   queryKey: ["jobs"],
-  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>("/api/jobs", signal)).jobs,
+  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>(`/api/jobs?limit=${NEWEST_JOBS}`, signal)).jobs,
   refetchInterval: (query) => (query.state.data?.some((job) => !hasEnded(job.status)) ? BUSY_MS : IDLE_MS),
+});
+
+/** All jobs, newest first, a page at a time. Asked anew more rarely than the newest ones: it reads every page again. */
+export const jobPagesQuery = infiniteQueryOptions({
+  queryKey: ["jobs", "pages"],
+  queryFn: async ({ pageParam, signal }) => {
+    const after = pageParam === undefined ? "" : `&after=${encodeURIComponent(pageParam)}`;
+    return (await get<{ jobs: Job[] }>(`/api/jobs?limit=${MOST_JOBS}${after}`, signal)).jobs;
+  },
+  initialPageParam: undefined as string | undefined,
+  getNextPageParam: (page) => (page.length === MOST_JOBS ? page.at(-1)?.job_id : undefined),
+  refetchInterval: IDLE_MS,
+});
+
+/** The jobs that wait: those among the newest are not all. */
+export const queuedQuery = queryOptions({
+  queryKey: ["jobs", "queued"],
+  queryFn: async ({ signal }) => (await get<{ jobs: Job[] }>(`/api/jobs?status=queued&limit=${MOST_JOBS}`, signal)).jobs,
+  refetchInterval: BUSY_MS,
 });
 
 export const jobQuery = (id: string) =>

@@ -21,6 +21,12 @@ export function countAhead(jobs: readonly Job[], job: Job): number {
   return place < 0 ? 0 : jobs.filter((other, at) => at !== place && isAhead(other, at)).length;
 }
 
+/** Every job once, newest first: the newest as they are now, and before and after them what only the pages know. */
+export function mergeJobs(newest: readonly Job[], pages: readonly Job[]): Job[] {
+  const fresh = new Set(newest.map((job) => job.job_id));
+  return [...newest, ...pages.filter((job) => !fresh.has(job.job_id))];
+}
+
 function progressAfter(progress: JobProgress, event: JobEvent): JobProgress {
   switch (event.kind) {
     case "phase_started":

@@ -1,13 +1,22 @@
+import { Button } from "@mantine/core";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
+import { jobPagesQuery, NEWEST_JOBS } from "@/api/jobs";
+import { ErrorNotice } from "@/components/ErrorNotice";
 import { StatusPill } from "@/components/StatusPill";
 import { useMessages } from "@/hooks/useMessages";
-import { hasEnded } from "@/lib/progress";
+import { hasEnded, mergeJobs } from "@/lib/progress";
 import type { Job } from "@/types/api";
 import classes from "./JobList.module.css";
 
-/** All jobs, newest first; the chosen one is marked. */
-export function JobList({ jobs, chosen }: { jobs: Job[]; chosen: string | undefined }) {
+/** The newest jobs, then all others as they are asked for; the chosen one is marked. */
+export function JobList({ newest, chosen }: { newest: Job[]; chosen: string | undefined }) {
   const { t, format } = useMessages();
+  const [all, setAll] = useState(false);
+  const pages = useInfiniteQuery({ ...jobPagesQuery, enabled: all });
+  const jobs = all ? mergeJobs(newest, pages.data?.pages.flat() ?? []) : newest;
+  const more = all ? pages.hasNextPage || !pages.data : newest.length === NEWEST_JOBS;
   return (
     <nav aria-label={t.jobs.list}>
       <ul className={classes.list}>
@@ -34,6 +43,18 @@ export function JobList({ jobs, chosen }: { jobs: Job[]; chosen: string | undefi
           </li>
         ))}
       </ul>
+      {pages.error && <ErrorNotice error={pages.error} onRetry={() => void pages.refetch()} />}
+      {more && (
+        <Button
+          variant="default"
+          fullWidth
+          mt={8}
+          loading={pages.isLoading || pages.isFetchingNextPage}
+          onClick={() => (all ? void pages.fetchNextPage() : setAll(true))}
+        >
+          {t.jobs.older}
+        </Button>
+      )}
     </nav>
   );
 }

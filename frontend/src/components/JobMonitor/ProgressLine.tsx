@@ -1,6 +1,6 @@
 import { Progress, VisuallyHidden } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { jobsQuery } from "@/api/jobs";
+import { queuedQuery } from "@/api/jobs";
 import { useMessages } from "@/hooks/useMessages";
 import { countAhead } from "@/lib/progress";
 import type { Messages } from "@/locales/en";
@@ -28,8 +28,8 @@ export function ProgressLine({ job }: { job: Job }) {
   const total = p.phase === "downloading" ? (p.download_total_bytes ?? 0) : 0;
   const done = p.download_done_bytes ?? 0;
   const share = total > 0 ? done / total : p.fraction;
-  const { data: jobs = [] } = useQuery(jobsQuery);
-  const label = labelOf(job, countAhead(jobs, job), t);
+  const { data: waiting = [] } = useQuery({ ...queuedQuery, enabled: status === "queued" });
+  const label = labelOf(job, countAhead(waiting, job), t);
   const left = p.eta_seconds === null || total > 0 ? undefined : t.jobs.about(format.estimate(p.eta_seconds));
 
   return (

@@ -1,7 +1,7 @@
 import { Button } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
-import { checkpointsQuery, jobsQuery, useContinueJob, useMoveJob } from "@/api/jobs";
+import { checkpointsQuery, queuedQuery, useContinueJob, useMoveJob } from "@/api/jobs";
 import { ConfirmButton } from "@/components/ConfirmButton";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { Icon } from "@/components/Icon";
@@ -13,13 +13,13 @@ import type { Job } from "@/types/api";
 export function JobMoves({ job }: { job: Job }) {
   const { t } = useMessages();
   const move = useMoveJob(job.job_id);
-  const { data: jobs = [] } = useQuery(jobsQuery);
+  const { data: waiting = [] } = useQuery({ ...queuedQuery, enabled: job.status === "queued" });
   const busy = (name: string): boolean => move.isPending && move.variables === name;
 
   return (
     <>
       {move.error && <ErrorNotice error={move.error} />}
-      {job.status === "queued" && countAhead(jobs, job) > 0 && (
+      {job.status === "queued" && countAhead(waiting, job) > 0 && (
         <Button variant="default" leftSection={<Icon name="first" />} loading={busy("next")} onClick={() => move.mutate("next")}>
           {t.jobs.startNext}
         </Button>

@@ -477,6 +477,7 @@ export const en = {
     title: "Dashboard",
     lead: "Trainings on this machine. They go on when you close this page.",
     list: "Trainings",
+    older: "Show older ones",
     none: "No training yet",
     noneHint: "Bring a file, choose a model, press start: the progress appears here.",
     first: "Start your first training",

@@ -478,6 +478,7 @@ export const fr: Messages = {
     title: "Tableau de bord",
     lead: "Les entraînements de cette machine. Ils continuent quand vous fermez cette page.",
     list: "Entraînements",
+    older: "Afficher les plus anciens",
     none: "Aucun entraînement",
     noneHint: "Apportez un fichier, choisissez un modèle, lancez : la progression apparaît ici.",
     first: "Lancer un premier entraînement",

@@ -75,7 +75,7 @@ export function Dashboard({ jobId }: { jobId: string | undefined }) {
           />
           <section className={classes.list}>
             <h2>{t.jobs.list}</h2>
-            <JobList jobs={jobs} chosen={chosen} />
+            <JobList newest={jobs} chosen={chosen} />
           </section>
         </div>
       )}
