@@ -97,6 +97,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     ):
         app.include_router(routes.router)
     app.include_router(exports.offers)
+    app.include_router(datasets.imports)
     app.include_router(page.router)
     return app
 

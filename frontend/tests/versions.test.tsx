@@ -125,3 +125,30 @@ test("a shape that would lose something is refused in the server's words", async
   await userEvent.click(screen.getByRole("button", { name: "Download" }));
   expect(await screen.findByText("Row 3 does not fit.")).toBeDefined();
 });
+
+test("another mapping is shown with its rows before it is applied, and a proposal waits for a yes", async () => {
+  const unsure: Dataset = { ...dataset, confirmed: false };
+  const swapped = { shape: "question_answer", instruction: "answer", input: null, output: "question", system: null, split: null };
+  const preview = (body: unknown): unknown => ({
+    rows: [{ ...row(1), messages: [{ role: "user", content: JSON.stringify(body) }] }, { ...row(2), messages: null, problems: dataset.problems }],
+    total: ROWS,
+    offset: 0,
+  });
+  const asked = serve({
+    ...answers,
+    "GET /api/datasets/ds-1": unsure,
+    "POST /api/datasets/ds-1/mapping/preview": preview,
+    "PUT /api/datasets/ds-1/mapping": { ...unsure, confirmed: true },
+  });
+  open("/datasets/ds-1");
+  expect(await screen.findByRole("button", { name: "Confirm this reading" })).toBeDefined();
+  await userEvent.selectOptions(screen.getByLabelText("Question or instruction"), "answer");
+  await userEvent.selectOptions(screen.getByLabelText("Answer"), "question");
+  const shown = within(await screen.findByTestId("mapping-preview"));
+  expect(await shown.findByText(JSON.stringify(swapped))).toBeDefined();
+  expect(shown.getByText("1 of the first 2 can be used")).toBeDefined();
+  expect(await violations()).toEqual([]);
+  expect(asked.some(({ method }) => method === "PUT")).toBe(false);
+  await userEvent.click(screen.getByRole("button", { name: "Apply" }));
+  await waitFor(() => expect(asked.find(({ method }) => method === "PUT")?.body).toEqual(swapped));
+});

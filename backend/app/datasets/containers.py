@@ -6,13 +6,16 @@ The unpacked size is limited, so that a small file cannot fill the disk.
 import bz2
 import gzip
 import lzma
+import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import IO
 
 from app.contracts.dataset import Container
 from app.core.errors import DatasetInvalid, TooLarge, Unsupported
+from app.datasets.rows import Watch, unwatched
 
 MAX_DECODED_BYTES = 8 << 30
 """Largest unpacked file."""
@@ -22,8 +25,9 @@ one letter. Only tested beyond FREE_BYTES."""
 FREE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
 
-_OPENERS: tuple[tuple[bytes, Container, type[gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]], ...] = (
-    (b"\x1f\x8b", "gzip", gzip.GzipFile),
+_Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | IO[bytes]
+_OPENERS: tuple[tuple[bytes, Container, Callable[[IO[bytes]], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]], ...] = (
+    (b"\x1f\x8b", "gzip", lambda raw: gzip.GzipFile(fileobj=raw)),
     (b"BZh", "bzip2", bz2.BZ2File),
     (b"\xfd7zXZ\x00", "xz", lzma.LZMAFile),
 )
@@ -31,7 +35,7 @@ _BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, No
 """What the readers of the standard library raise on damaged or encrypted archives."""
 
 
-def unpack(path: Path, filename: str, target: Path) -> tuple[str, Container] | None:
+def unpack(path: Path, filename: str, target: Path, watch: Watch = unwatched) -> tuple[str, Container] | None:
     """Write the unpacked content to `target`; return the name of the file inside and the container.
 
     None where `path` is not packed (spreadsheets are zip archives too, and are not unpacked here).
@@ -42,13 +46,13 @@ def unpack(path: Path, filename: str, target: Path) -> tuple[str, Container] | N
     for signature, container, opener in _OPENERS:
         if head.startswith(signature):
             try:
-                with opener(path) as packed:
-                    _copy(packed, target, path.stat().st_size)
+                with path.open("rb") as raw, opener(raw) as packed:
+                    _copy(packed, target, raw, watch)
             except _BROKEN as error:
                 raise _damaged(error) from error
             return _inner_name(filename), container
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        name = _unzip(path, target)
+        name = _unzip(path, target, watch)
         return (name, "zip") if name is not None else None
     return None
 
@@ -65,9 +69,9 @@ def is_spreadsheet(path: Path) -> bool:
     return any(name.startswith("xl/workbook") for name in names)
 
 
-def _unzip(path: Path, target: Path) -> str | None:
+def _unzip(path: Path, target: Path, watch: Watch) -> str | None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
             members = [member for member in archive.infolist() if not member.is_dir() and not _is_litter(member.filename)]
             names = {member.filename for member in members}
             if is_spreadsheet(path):
@@ -78,20 +82,23 @@ def _unzip(path: Path, target: Path) -> str | None:
                 shown = ", ".join(sorted(names)[:5]) or "-"
                 raise Unsupported("zip_members", count=len(members), names=shown)
             with archive.open(members[0]) as packed:
-                _copy(packed, target, path.stat().st_size)
+                _copy(packed, target, raw, watch)
             return PurePath(members[0].filename).name
     except _BROKEN as error:
         raise _damaged(error) from error
 
 
-def _copy(packed: IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile, target: Path, packed_bytes: int) -> None:
+def _copy(packed: _Packed, target: Path, raw: IO[bytes], watch: Watch) -> None:
+    """Write what `packed` reads out of the file `raw`."""
     written = 0
+    packed_bytes = os.fstat(raw.fileno()).st_size
     with target.open("wb") as file:
         while chunk := packed.read(_CHUNK_BYTES):
             written += len(chunk)
             if written > MAX_DECODED_BYTES or (written > FREE_BYTES and written > MAX_RATIO * packed_bytes):
                 raise TooLarge("decoded", most=f"{MAX_DECODED_BYTES >> 30} GiB")
             file.write(chunk)
+            watch("unpacking", raw.tell(), packed_bytes)
 
 
 def _inner_name(filename: str) -> str:

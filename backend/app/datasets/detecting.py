@@ -51,8 +51,11 @@ SPLITS = {
     **dict.fromkeys(("test", "valid", "validation", "val", "dev", "eval", "evaluation", "heldout", "held_out"), True),
 }
 """What a row's own split is called, and whether its rows are held out."""
+TOOLS_NAMES = ("tools", "functions", "available_tools", "tool_definitions", "outils")
+"""Where chat data describe the tools that an assistant may call."""
 MEDIA_NAMES = ("image", "images", "audio", "audios", "video", "videos")
 
+_NO_TOOLS: tuple[object, ...] = (None, "", "[]", "null", [], {})
 _LONGEST_CLASS = 60
 """Characters of the name of a class; what is longer is an answer."""
 _MOST_PROPOSED_COLUMNS = 4
@@ -234,6 +237,15 @@ def _find_texts(names: "_Names", sample: Sequence[RawRow]) -> Mapping | None:
         return Mapping(shape="classification", instruction=text, label=label)
     text = names.find(TEXT_NAMES)
     return Mapping(shape="text", text=text) if text else None
+
+
+def find_tools(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow]) -> str | None:
+    """Return the column that describes tools beside conversations, where the first rows have any and no part reads it."""
+    if mapping.messages is None:
+        return None
+    used = set(mapping.model_dump(exclude={"shape"}, exclude_none=True).values())
+    named = (column for column in _Names(columns).find_all(TOOLS_NAMES) if column not in used)
+    return next((column for column in named if any(row.values.get(column) not in _NO_TOOLS for row in sample)), None)
 
 
 def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:

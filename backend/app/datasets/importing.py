@@ -20,7 +20,7 @@ import orjson
 from app.contracts.dataset import Change, DatasetInfo, Example, Mapping, PlainExample, Problem
 from app.core.errors import DatasetInvalid
 from app.core.messages import localise
-from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_split
+from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_split, find_tools
 from app.datasets.examples import make_examples
 from app.datasets.reading import SourceFile, open_source, reopen_source
 from app.datasets.rows import Place, RawRow, Watch, unwatched
@@ -36,6 +36,10 @@ MAX_DETAILS = 20
 
 REPEATED_HEADERS = "repeated_headers"
 """Key of the remark that counts them."""
+TOOLS_UNREAD = "tools_unread"
+"""Key of the remark that names the column of tools, which no training reads."""
+_OF_THE_MAPPING = (REPEATED_HEADERS, TOOLS_UNREAD)
+"""Remarks that are made again under another mapping."""
 
 _SAMPLE_ROWS = 50
 _BATCH_ROWS = 256
@@ -68,7 +72,7 @@ def import_file(
     cannot be read or mapped, or holds no usable row (`no_usable_rows`, with the first problems as details).
     """
     with target.rebuilt() as fresh:
-        opened = open_source(source, filename, fresh.decoded_file)
+        opened = open_source(source, filename, fresh.decoded_file, watch)
         title = (name or PurePath(filename.replace("\\", "/")).stem).strip() or target.dataset_id
         kept = fresh.source_file(opened.format)
         shutil.copyfile(source, kept)
@@ -86,7 +90,7 @@ def remap(target: DatasetDir, mapping: Mapping, *, version: DatasetDir | None = 
         fresh.source_file(info.format).hardlink_to(source)
         if info.decoded:
             fresh.decoded_file.hardlink_to(target.decoded_file)
-        remarks = [remark for remark in info.remarks if remark.key != REPEATED_HEADERS]  # counted again
+        remarks = [remark for remark in info.remarks if remark.key not in _OF_THE_MAPPING]
         opened = replace(open_again(target), container=info.container, remarks=remarks)
         built = _build(
             opened, fresh, dataset_id=(version or target).dataset_id, name=info.name, created_at=info.created_at, mapping=mapping
@@ -141,13 +145,19 @@ def open_again(target: DatasetDir) -> SourceFile:
     return reopen_source(target.source_file(info.format), target.decoded_file, info)
 
 
-def read_rows(target: DatasetDir, offset: int, limit: int) -> list[RowView]:
-    """Return `limit` records of the file from `offset` on, usable or not. The file is read from its beginning."""
+def read_rows(target: DatasetDir, offset: int, limit: int, mapping: Mapping | None = None) -> list[RowView]:
+    """Return `limit` records of the file from `offset` on, usable or not. The file is read from its beginning.
+
+    `mapping`: another one than the data set's own. Raise DatasetInvalid where it names what is not there.
+    """
     info = target.read_info()
+    if mapping is not None:
+        check_mapping(mapping, info.columns)
+    used = mapping or info.mapping
     opened = open_again(target)
     views: list[RowView] = []
     for raw in islice(opened.rows(), offset, offset + limit):
-        examples, problems = make_examples(raw, info.mapping)
+        examples, problems = make_examples(raw, used)
         values = {name: shown(value) for name, value in raw.values.items()}
         example = Example.model_validate(examples[0]) if examples else None
         views.append(RowView(raw.row, values, example, [*problems]))
@@ -209,6 +219,8 @@ def _build(
     remarks = [*opened.remarks]
     if counts.repeated_headers:
         remarks.append(Problem(row=0, column=None, key=REPEATED_HEADERS, params={"count": counts.repeated_headers}))
+    if tools := find_tools(opened.columns, used, sample):
+        remarks.append(Problem(row=0, column=tools, key=TOOLS_UNREAD, params={"column": tools[:80]}))
     heldout = counts.keys.choose_heldout()
     _write_split(fresh, heldout, watch)
     info = DatasetInfo(

@@ -15,7 +15,7 @@ from app.datasets.encoding import detect_encoding
 from app.datasets.reading_csv import read_csv_rows, read_header
 from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows
 from app.datasets.reading_text import TEXT_COLUMN, read_text_rows
-from app.datasets.rows import MAX_COLUMNS, Place, RawRow
+from app.datasets.rows import MAX_COLUMNS, Place, RawRow, Watch, unwatched
 from app.datasets.unwrapping import unwrap
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
@@ -64,14 +64,15 @@ class SourceFile:
         return read_text_rows(self.path, self.encoding, place)
 
 
-def open_source(path: Path, filename: str, scratch: Path) -> SourceFile:
+def open_source(path: Path, filename: str, scratch: Path, watch: Watch = unwatched) -> SourceFile:
     """Recognise the file by what it holds; `filename` is only a hint. What has to be decoded goes to `scratch`.
 
     A file that begins like JSON, or is named so, must be JSON. Raise Unsupported for what holds no rows of text,
-    DatasetInvalid for an empty or damaged one, TooLarge for one that grows too large when it is unpacked.
+    DatasetInvalid for an empty or damaged one, TooLarge for one that grows too large when it is unpacked. `watch` is told
+    how far the unpacking is.
     """
     container = None
-    unpacked = unpack(path, filename, scratch)
+    unpacked = unpack(path, filename, scratch, watch)
     if unpacked is not None:
         filename, container = unpacked
         path = scratch

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.contracts.dataset import DatasetInfo, Mapping
 from app.core.errors import Conflict, NotFound
 from app.datasets.importing import RowView, import_file, read_rows, remap
+from app.datasets.rows import Watch, unwatched
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.repositories import Datasets, Jobs
@@ -21,11 +22,17 @@ PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def import_upload(
-    studio: Studio, source: Path, *, filename: str, name: str | None, mapping: Mapping | None = None
+    studio: Studio,
+    source: Path,
+    *,
+    filename: str,
+    name: str | None,
+    mapping: Mapping | None = None,
+    watch: Watch = unwatched,
 ) -> DatasetInfo:
     """Import a file as a new data set; it appears whole or not at all. Raise DatasetInvalid, Unsupported, TooLarge."""
     target = new_dir(studio)
-    info = import_file(source, filename=filename, name=name, target=target, mapping=mapping)
+    info = import_file(source, filename=filename, name=name, target=target, mapping=mapping, watch=watch)
     with studio.database.writing() as session:
         Datasets(session).put(info, studio.folder_id)
     return info
@@ -82,6 +89,15 @@ def set_mapping(studio: Studio, dataset_id: str, mapping: Mapping) -> DatasetInf
     with studio.database.writing() as session:
         Datasets(session).put(info, studio.folder_id)
     return info
+
+
+def preview_mapping(studio: Studio, dataset_id: str, mapping: Mapping, limit: int) -> tuple[list[RowView], int]:
+    """Return the first rows as another mapping would read them, and the number of rows in the file.
+
+    Nothing is changed. Raise NotFound, DatasetInvalid for a mapping that cannot be used.
+    """
+    folder = get_dir(studio, dataset_id)
+    return read_rows(folder, 0, limit, mapping=mapping), folder.read_info().rows_in_file
 
 
 def new_dir(studio: Studio) -> DatasetDir:

@@ -17,6 +17,7 @@ from app.jobs.broker import Broker
 from app.jobs.supervisor import Supervisor
 from app.services.analyses import Analyses
 from app.services.downloads import Downloads
+from app.services.imports import Imports
 from app.services.inference_workers import InferenceWorkers
 from app.services.tracing_service import Tracing, open_tracing
 from app.services.upstream import Upstream
@@ -69,6 +70,7 @@ class Studio:
     supervisor: Supervisor
     downloads: Downloads
     analyses: Analyses
+    imports: Imports
     workers: InferenceWorkers
     tracing: Tracing
     upstream: Upstream
@@ -196,6 +198,7 @@ def open_studio(settings: Settings) -> Studio:
         ),
         downloads=Downloads(models),
         analyses=Analyses(),
+        imports=Imports(),
         workers=workers,
         tracing=tracing,
         upstream=Upstream(settings),

@@ -203,3 +203,26 @@ def test_the_sample_is_imported_once(client: TestClient) -> None:
     assert again.json()["dataset_id"] == first.json()["dataset_id"]
     assert first.json()["splits"] == {"train": 180, "heldout": 20}
     assert len(client.get("/api/datasets").json()["datasets"]) == 1
+
+
+def test_another_mapping_is_previewed_and_nothing_is_changed(client: TestClient) -> None:
+    found = dataset_id(client)
+    before = client.get(f"/api/datasets/{found}").json()
+    swapped = {"shape": "question_answer", "instruction": "answer", "output": "question"}
+    page = client.post(f"/api/datasets/{found}/mapping/preview", json=swapped, params={"limit": 2}).json()
+    assert (page["total"], len(page["rows"])) == (60, 2)
+    assert [turn["content"] for turn in page["rows"][0]["messages"]] == ["The code of box 1 is 17.", "What is the code of box 1?"]
+    incomplete = client.post(f"/api/datasets/{found}/mapping/preview", json={**swapped, "output": None})
+    check_error(incomplete, 422, "dataset_invalid")
+    assert client.get(f"/api/datasets/{found}").json() == before
+
+
+def test_how_far_an_import_is_can_be_asked_by_the_name_that_its_sender_gave_it(client: TestClient) -> None:
+    check_error(client.get("/api/imports/none-of-mine"), 404, "not_found")
+    with client.app.state.studio.imports.watching("mine-0001", lambda: False) as watch:  # type: ignore[attr-defined]
+        watch("reading", 5, 10)
+        answer = client.get("/api/imports/mine-0001").json()
+    assert (answer["stage"], answer["done_bytes"], answer["total_bytes"]) == ("reading", 5, 10)
+    assert client.post("/api/datasets", params={"import_id": "mine-0001"}, files={"file": ("a.csv", CSV)}).status_code == 201
+    check_error(client.get("/api/imports/mine-0001"), 404, "not_found")
+    check_error(client.post("/api/datasets", params={"import_id": "../x"}, files={"file": ("a.csv", CSV)}), 422, "invalid")

@@ -154,6 +154,29 @@ def test_an_upload_that_breaks_off_leaves_nothing(live: LiveServer) -> None:
     assert live.client.get("/api/datasets").json() == {"datasets": []}
 
 
+def test_an_import_whose_sender_is_gone_ends_and_leaves_nothing(live: LiveServer) -> None:
+    row = b'{"question": "What is in the cellar of the house?", "answer": "' + b"A barrel of wine. " * 20 + b'"}\n'
+    content = row * 150_000
+    tail = b"\r\n--cut--\r\n"
+    part = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+    head = (
+        f"POST /api/datasets HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(part) + len(content) + len(tail)}\r\n"
+        "Content-Type: multipart/form-data; boundary=cut\r\n\r\n"
+    )
+    folders = live.data_dir / "datasets"
+    with socket.create_connection(("127.0.0.1", live.port)) as connection:
+        for piece in (head.encode(), part, content, tail):
+            connection.sendall(piece)
+        deadline = time.monotonic() + 120
+        while not any(folders.iterdir()):  # the import has begun; it takes ten times as long as the server takes to see us gone
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    while any(folders.iterdir()) or any((live.data_dir / "tmp").iterdir()):
+        assert time.monotonic() < deadline, "something of the import is still there"
+        time.sleep(0.02)
+    assert live.client.get("/api/datasets").json() == {"datasets": []}
+
+
 def test_a_second_server_on_the_same_folder_says_so_and_ends(live: LiveServer) -> None:
     second = LiveServer(live.data_dir)
     ended = subprocess.run([sys.executable, "-c", SERVE], env=second.environment, capture_output=True, timeout=120, check=False)

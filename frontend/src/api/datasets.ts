@@ -1,7 +1,7 @@
 /** Data sets: list, read, rows, import with progress, mapping, delete. */
 import { keepPreviousData, queryOptions, useMutation, useQueryClient } from "@tanstack/react-query";
 import { errorFrom, get, languageHeader, post, put, remove, Unreachable } from "@/api/client";
-import type { ColumnMapping, Dataset, RowPage, TokenReport, TokenRow } from "@/types/api";
+import type { ColumnMapping, Dataset, ImportProgress, RowPage, TokenReport, TokenRow } from "@/types/api";
 
 const CALM_MS = 60_000;
 
@@ -19,6 +19,17 @@ export const rowsQuery = (id: string, offset: number, limit: number) =>
   queryOptions({
     queryKey: ["datasets", id, "rows", offset, limit],
     queryFn: ({ signal }) => get<RowPage>(`${path(id)}/rows?offset=${offset}&limit=${limit}`, signal),
+  });
+
+const PREVIEWED_ROWS = 50;
+
+/** The first rows under a mapping that is still only a draft; the last answer stays until the next one is there. */
+export const mappingPreviewQuery = (id: string, mapping: ColumnMapping) =>
+  queryOptions({
+    queryKey: ["datasets", id, "mapping-preview", mapping],
+    queryFn: ({ signal }) => post<RowPage>(`${path(id)}/mapping/preview?limit=${PREVIEWED_ROWS}`, mapping, signal),
+    placeholderData: keepPreviousData,
+    retry: false,
   });
 
 /** What a row is read with. */
@@ -54,6 +65,22 @@ export const tokenRowQuery = (id: string, row: number, { model, method }: Readin
     retry: false,
   });
 
+const IMPORT_POLL_MS = 500;
+
+/** How far the server is with a file that it has received whole. Asked under the name that the upload gave it. */
+export const importQuery = (importId: string) =>
+  queryOptions({
+    queryKey: ["imports", importId],
+    queryFn: ({ signal }) => get<ImportProgress>(`/api/imports/${importId}`, signal),
+    refetchInterval: IMPORT_POLL_MS,
+    retry: false,
+    gcTime: 0,
+  });
+
+/** A name for one import. crypto.randomUUID exists only for addresses that the browser trusts. */
+export const nameImport = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 /** How far an upload is, in bytes. */
 export interface Sent {
   sent: number;
@@ -64,17 +91,18 @@ export interface Sent {
 
 export interface Upload {
   file: File;
+  importId: string;
   onProgress: (sent: Sent) => void;
-  /** Breaks the upload off. */
+  /** Breaks the upload off, and the import with it. */
   signal: AbortSignal;
 }
 
 /** XMLHttpRequest, because fetch does not report how much was sent. */
-function uploadDataset({ file, onProgress, signal }: Upload): Promise<Dataset> {
+function uploadDataset({ file, importId, onProgress, signal }: Upload): Promise<Dataset> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const started = performance.now();
-    request.open("POST", "/api/datasets");
+    request.open("POST", `/api/datasets?import_id=${importId}`);
     for (const [name, value] of Object.entries(languageHeader())) request.setRequestHeader(name, value);
     request.upload.onprogress = ({ lengthComputable, loaded, total }) => {
       const seconds = (performance.now() - started) / 1000;

@@ -6,6 +6,7 @@ type Schemas = components["schemas"];
 export type Dataset = Schemas["DatasetRead"];
 export type DatasetRow = Schemas["RowRead"];
 export type RowPage = Schemas["RowPage"];
+export type ImportProgress = Schemas["ImportRead"];
 export type TokenRow = Schemas["TokensRead"];
 export type TokenReport = Schemas["TokenReportRead"];
 export type TokenCheck = Schemas["TokenCheckRead"];

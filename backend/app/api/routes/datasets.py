@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
 from app.api.responses import NOT_FOUND, problems
-from app.api.schemas.datasets import DatasetList, DatasetRead, RowPage, TokenReportRead, TokensRead
+from app.api.schemas.datasets import DatasetList, DatasetRead, ImportRead, RowPage, TokenReportRead, TokensRead
 from app.api.token_wording import token_report_read, tokens_read
 from app.api.uploads import UPLOAD_BODY, UploadDep
 from app.api.wording import dataset_read, row_read
@@ -16,18 +17,39 @@ from app.services import dataset_service, token_service
 
 MaxLength = Annotated[int | None, Query(ge=8, le=131072)]
 
+ImportName = Annotated[str | None, Query(min_length=8, max_length=64, pattern="^[A-Za-z0-9-]+$")]
+
 router = APIRouter(prefix="/api/datasets", tags=["datasets"])
+imports = APIRouter(prefix="/api/imports", tags=["datasets"])
 
 
 @router.post("", status_code=201, responses=problems(413, 415, 507), openapi_extra=UPLOAD_BODY)
 def create_dataset(
-    request: Request, response: Response, studio: StudioDep, language: LanguageDep, upload: UploadDep
+    request: Request,
+    response: Response,
+    studio: StudioDep,
+    language: LanguageDep,
+    upload: UploadDep,
+    *,
+    import_id: ImportName = None,
 ) -> DatasetRead:
-    """Import a CSV, JSON or JSONL file: its shape is detected, each problem is named with its row."""
+    """Import a CSV, JSON or JSONL file: its shape is detected, each problem is named with its row.
+
+    `import_id` is a name of the caller's choice under which `GET /api/imports/{import_id}` says how far the import is. Closing
+    the connection breaks it off, and nothing of it stays.
+    """
     studio.tracing.warm()  # a plan for this data will be asked for next
-    info = dataset_service.import_upload(studio, upload.path, filename=upload.filename, name=upload.name)
+    with studio.imports.watching(import_id, lambda: from_thread.run(request.is_disconnected)) as watch:
+        info = dataset_service.import_upload(studio, upload.path, filename=upload.filename, name=upload.name, watch=watch)
     response.headers["Location"] = request.app.url_path_for("get_dataset", dataset_id=info.dataset_id)
     return dataset_read(info, language)
+
+
+@imports.get("/{import_id}", responses=NOT_FOUND)
+def get_import(import_id: str, studio: StudioDep) -> ImportRead:
+    """Say how far the import is that a POST to /api/datasets named so; not found before it begins and after it ends."""
+    state = studio.imports.get(import_id)
+    return ImportRead(stage=state.stage, done_bytes=state.done_bytes, total_bytes=state.total_bytes, seconds=state.seconds)
 
 
 @router.post("/sample", status_code=201, responses=problems(507))
@@ -59,6 +81,19 @@ def delete_dataset(dataset_id: str, studio: StudioDep) -> None:
 def set_mapping(dataset_id: str, mapping: Mapping, studio: StudioDep, language: LanguageDep) -> DatasetRead:
     """Say which column plays which part, and read the rows again."""
     return dataset_read(dataset_service.set_mapping(studio, dataset_id, mapping), language)
+
+
+@router.post("/{dataset_id}/mapping/preview", responses=NOT_FOUND)
+def preview_mapping(
+    dataset_id: str,
+    mapping: Mapping,
+    studio: StudioDep,
+    language: LanguageDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 20,
+) -> RowPage:
+    """Show the first rows as another mapping would read them; nothing is changed."""
+    rows, total = dataset_service.preview_mapping(studio, dataset_id, mapping, limit)
+    return RowPage(rows=[row_read(row, language) for row in rows], total=total, offset=0)
 
 
 @router.get("/{dataset_id}/rows", responses=NOT_FOUND)

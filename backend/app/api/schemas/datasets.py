@@ -8,6 +8,7 @@ from app.api.schemas.errors import ErrorContent
 from app.contracts.analysis import FindingCode, Remedy
 from app.contracts.dataset import Container, Fallback, FileFormat, Mapping, Message, Shape
 from app.contracts.options import LongRows
+from app.datasets.rows import Stage
 from app.datasets.token_checks import Check, Status
 
 
@@ -95,6 +96,16 @@ class RowRead(BaseModel):
     desirable: bool | None = None
     """Whether the answer is a good one, where the file says so."""
     problems: list[ProblemRead]
+
+
+class ImportRead(BaseModel):
+    """How far the import of a file is; ask again until its POST has answered."""
+
+    stage: Stage
+    done_bytes: int
+    total_bytes: int
+    seconds: float
+    """Since the stage began."""
 
 
 class RowPage(BaseModel):

@@ -281,6 +281,16 @@ def test_headers_repeated_between_the_rows_are_counted_in_the_report_also_after_
     assert take_in(tmp_path / "other", "question,answer\nA?,1.\n", "rows.csv")[1].remarks == []
 
 
+@pytest.mark.parametrize(
+    ("tools", "named"), [([{"name": "clock"}], ["tools_unread"]), ('[{"name": "clock"}]', ["tools_unread"]), ([], []), ("[]", [])]
+)
+def test_descriptions_of_tools_are_not_passed_over_in_silence(tmp_path: Path, tools: object, named: list[str]) -> None:
+    turns = [{"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}]
+    target, info = take_in(tmp_path, json.dumps({"messages": turns, "tools": tools}) + "\n", "rows.jsonl")
+    assert [remark.key for remark in info.remarks] == named
+    assert remap(target, info.mapping).remarks == info.remarks
+
+
 def test_repeated_rows_do_not_count_as_distinct(tmp_path: Path) -> None:
     _, info = take_in(tmp_path, pairs(30, repeat=4))
     assert (info.rows, info.distinct_rows, info.heldout_rows) == (120, 30, 0)

@@ -34,8 +34,13 @@ export function DatasetOverview({ dataset, pageSize = 3, row, onVersion }: Datas
         <Text size="sm" c="dimmed" mt="md">
           {t.dataset.heldoutHint}
         </Text>
-        {dataset.notices.length > 0 && (
+        {dataset.notices.length + dataset.remarks.length > 0 && (
           <Stack gap="xs" mt="md">
+            {dataset.remarks.map(({ code, message, hint }) => (
+              <Callout key={`${code} ${message}`} tone="info">
+                {message} {hint}
+              </Callout>
+            ))}
             {dataset.notices.map((notice) => (
               <Callout key={notice} tone="info">
                 {notice}

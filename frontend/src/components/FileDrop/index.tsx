@@ -1,16 +1,18 @@
-import { Button, Group, Progress } from "@mantine/core";
+import { Button, Group } from "@mantine/core";
 import { useRef, useState } from "react";
-import type { Sent } from "@/api/datasets";
 import { Icon } from "@/components/Icon";
 import { useFileDrop } from "@/hooks/useFileDrop";
 import { useMessages } from "@/hooks/useMessages";
 import classes from "./FileDrop.module.css";
 import { PasteBox } from "./PasteBox";
+import { Sending, type SendingFile } from "./Sending";
+
+export type { SendingFile };
 
 interface FileDropProps {
   onFile: (file: File) => void;
   /** The file on its way. */
-  sending?: (Sent & { name: string }) | undefined;
+  sending?: SendingFile | undefined;
   onStop: () => void;
 }
 
@@ -60,24 +62,5 @@ export function FileDrop({ onFile, sending, onStop }: FileDropProps) {
       </div>
       {pasted !== undefined && !sending && <PasteBox text={pasted} onFile={onFile} onClose={() => setPasted(undefined)} />}
     </>
-  );
-}
-
-function Sending({ sending, onStop }: { sending: Sent & { name: string }; onStop: () => void }) {
-  const { t, format } = useMessages();
-  const { name, sent, total, perSecond } = sending;
-  const done = sent >= total;
-  const speed = t.bring.speed(format.bytes(sent), format.bytes(total), format.bytes(perSecond));
-  return (
-    <div className={classes.sending} role="status">
-      <p className={classes.title}>{done ? t.upload.reading : t.upload.sending(name)}</p>
-      <Progress value={total ? (100 * sent) / total : 100} animated={done} aria-label={t.upload.sending(name)} mt="sm" />
-      <p className={classes.hint}>
-        {done || perSecond === 0 ? name : `${speed}, ${t.bring.left(format.estimate((total - sent) / perSecond))}`}
-      </p>
-      <Button size="xs" variant="default" leftSection={<Icon name="stop" />} onClick={onStop}>
-        {t.bring.stop}
-      </Button>
-    </div>
   );
 }

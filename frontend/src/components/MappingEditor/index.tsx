@@ -5,6 +5,7 @@ import { Callout } from "@/components/Callout";
 import { ErrorNotice } from "@/components/ErrorNotice";
 import { useMessages } from "@/hooks/useMessages";
 import type { ColumnMapping, Dataset } from "@/types/api";
+import { MappingPreview } from "./MappingPreview";
 import classes from "./MappingEditor.module.css";
 
 type Shape = ColumnMapping["shape"];
@@ -38,13 +39,12 @@ export function MappingEditor({ dataset, onVersion }: MappingEditorProps) {
   const [draft, setDraft] = useState<ColumnMapping>(dataset.mapping);
   const parts = PARTS[draft.shape];
   const changed =
-    !dataset.confirmed ||
     draft.shape !== dataset.mapping.shape || parts.some((part) => (draft[part] ?? null) !== (dataset.mapping[part] ?? null));
+  const mapping: ColumnMapping = { shape: draft.shape };
+  for (const part of parts) mapping[part] = draft[part] ?? null;
 
   const apply = (event: FormEvent): void => {
     event.preventDefault();
-    const mapping: ColumnMapping = { shape: draft.shape };
-    for (const part of parts) mapping[part] = draft[part] ?? null;
     remap.mutate(mapping, { onSuccess: (mapped) => mapped.dataset_id !== dataset.dataset_id && onVersion(mapped) });
   };
 
@@ -73,15 +73,20 @@ export function MappingEditor({ dataset, onVersion }: MappingEditorProps) {
             />
           ))}
         </div>
-        {changed && (
-          <Group gap="xs">
-            <Button type="submit" size="sm" loading={remap.isPending}>
-              {t.mapping.apply}
-            </Button>
-            <Button size="sm" variant="default" onClick={() => setDraft(dataset.mapping)}>
-              {t.common.cancel}
-            </Button>
-          </Group>
+        {(changed || !dataset.confirmed) && (
+          <>
+            <MappingPreview datasetId={dataset.dataset_id} mapping={mapping} />
+            <Group gap="xs">
+              <Button type="submit" size="sm" loading={remap.isPending}>
+                {changed ? t.mapping.apply : t.mapping.confirm}
+              </Button>
+              {changed && (
+                <Button size="sm" variant="default" onClick={() => setDraft(dataset.mapping)}>
+                  {t.common.cancel}
+                </Button>
+              )}
+            </Group>
+          </>
         )}
         {remap.error && <ErrorNotice error={remap.error} />}
       </Stack>

@@ -59,6 +59,7 @@ export const bring = {
   speed: (sent: string, total: string, perSecond: string) => `${sent} of ${total} at ${perSecond}/s`,
   left: (duration: string) => `${duration} left`,
   stop: "Stop",
+  stages: { unpacking: "Unpacking the file", reading: "Reading and checking the rows", splitting: "Choosing the held-out rows" },
 };
 
 export const findings = {

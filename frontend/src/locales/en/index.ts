@@ -217,6 +217,9 @@ export const en = {
   mapping: {
     title: "Which column is what",
     apply: "Apply",
+    confirm: "Confirm this reading",
+    preview: "How the rows would be read",
+    usable: (usable: string, tried: string) => `${usable} of the first ${tried} can be used`,
     shape: "Kind of data",
     instruction: "Question or instruction",
     input: "Extra context",

@@ -64,6 +64,7 @@ export const bring: typeof english.bring = {
   speed: (sent, total, perSecond) => `${sent} sur ${total} à ${perSecond}/s`,
   left: (duration) => `encore ${duration}`,
   stop: "Arrêter",
+  stages: { unpacking: "Décompression du fichier", reading: "Lecture et contrôle des lignes", splitting: "Choix des lignes réservées" },
 };
 
 export const findings: typeof english.findings = {

@@ -219,6 +219,9 @@ export const fr: Messages = {
   mapping: {
     title: "Le rôle de chaque colonne",
     apply: "Appliquer",
+    confirm: "Confirmer cette lecture",
+    preview: "Comment les lignes seraient lues",
+    usable: (usable, tried) => `${usable} des ${tried} premières sont utilisables`,
     shape: "Type de données",
     instruction: "Question ou instruction",
     input: "Contexte supplémentaire",

@@ -2,11 +2,11 @@ import { Button, Group, Skeleton, Stack } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { datasetsQuery, useSampleDataset, useUploadDataset, type Sent } from "@/api/datasets";
+import { datasetsQuery, nameImport, useSampleDataset, useUploadDataset } from "@/api/datasets";
 import { DatasetOverview } from "@/components/DatasetOverview";
 import { EmptyState } from "@/components/EmptyState";
 import { ErrorNotice } from "@/components/ErrorNotice";
-import { FileDrop } from "@/components/FileDrop";
+import { FileDrop, type SendingFile } from "@/components/FileDrop";
 import { FlowSteps } from "@/components/FlowSteps";
 import { Icon } from "@/components/Icon";
 import { PageHeader } from "@/components/PageHeader";
@@ -24,7 +24,7 @@ export function Upload({ datasetId, row }: { datasetId: string | undefined; row?
   const datasets = useQuery(datasetsQuery);
   const upload = useUploadDataset();
   const sample = useSampleDataset();
-  const [sending, setSending] = useState<Sent & { name: string }>();
+  const [sending, setSending] = useState<SendingFile>();
   const [stopping, setStopping] = useState<() => void>(() => () => undefined);
   useDocumentTitle(t.upload.title);
 
@@ -35,9 +35,10 @@ export function Upload({ datasetId, row }: { datasetId: string | undefined; row?
   const take = (file: File): void => {
     const stop = new AbortController();
     setStopping(() => () => stop.abort());
-    setSending({ name: file.name, sent: 0, total: file.size, perSecond: 0 });
+    const importId = nameImport();
+    setSending({ name: file.name, importId, sent: 0, total: file.size, perSecond: 0 });
     upload.mutate(
-      { file, signal: stop.signal, onProgress: (sent) => setSending({ name: file.name, ...sent }) },
+      { file, importId, signal: stop.signal, onProgress: (sent) => setSending({ name: file.name, importId, ...sent }) },
       {
         onSuccess: (dataset) => show(dataset),
         onError: (error) => error.name === "AbortError" && upload.reset(),
