@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.forked import Workers
 from tests.postgres import PROGRAMS, PostgresServer, find_programs
 
 os.environ["AFFINAGE_TRACE_PLANS"] = "false"
@@ -60,3 +61,18 @@ def _over_new_database(server: PostgresServer, kind: str) -> Iterator[str]:
         else:
             os.environ[URL] = before
         server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def workers() -> Iterator[Workers]:
+    """What forks trainers, chat workers and exports for the modules that ask for it; starts nothing before."""
+    made = Workers()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def warm(workers: Workers) -> Iterator[None]:
+    """Let this module's trainers, chat workers and exports begin without their imports."""
+    with workers.in_force():
+        yield

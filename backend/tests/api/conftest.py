@@ -16,6 +16,11 @@ QUESTIONS = "".join(f"What is the code of box {n}?,The code of box {n} is {n * 7
 CSV = "question,answer\n" + QUESTIONS
 
 
+@pytest.fixture(scope="module", autouse=True)
+def warm_by_default(warm: None) -> None:
+    """Servers within this process; those of test_live_server.py start their processes as users' do."""
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", stop_grace_seconds=2.0, inference_idle_seconds=60.0)

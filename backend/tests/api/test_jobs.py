@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, database_
 
 @pytest.fixture(scope="module")
 def body(server: TestClient, tiny_model: Path) -> dict[str, Any]:
-    return {"dataset_id": dataset_id(server), "model_name": str(tiny_model), "max_length": 128, "num_epochs": 2}
+    return {"dataset_id": dataset_id(server), "model_name": str(tiny_model), "max_length": 128, "num_epochs": 2, "report_rows": 0}
 
 
 @pytest.fixture(scope="module")

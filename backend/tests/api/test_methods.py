@@ -87,12 +87,12 @@ def test_both_answers_of_a_pair_are_shown_and_counted(server: TestClient, tiny_m
 
 
 def test_a_finished_adapter_learns_more_rows_and_a_preference(server: TestClient, tiny_model: Path) -> None:
-    body = {"model_name": str(tiny_model), "max_length": 128, "num_epochs": 1, "lora_rank": 3, "use_dora": True}
+    body = {"model_name": str(tiny_model), "max_length": 128, "num_epochs": 1, "lora_rank": 3, "use_dora": True, "report_rows": 0}
     first = server.post("/api/start-finetuning", json={**body, "dataset_id": dataset_id(server), "learning_rate": 0.01})
     assert first.status_code == 201, first.text
     earlier = wait_for(server, first.json()["job_id"], "succeeded")["job_id"]
 
-    more = {"dataset_id": upload(server, PAIR)["dataset_id"], "model_name": str(tiny_model), "num_epochs": 1}
+    more = {"dataset_id": upload(server, PAIR)["dataset_id"], "model_name": str(tiny_model), "num_epochs": 1, "report_rows": 0}
     refused = server.post("/api/plans", json={**more, "continue_from": earlier, "lora_rank": 4})
     assert "lora_rank" in check_error(refused, 422, "invalid")["message"]
     check_error(server.post("/api/plans", json={**more, "continue_from": "job-none"}), 404, "not_found")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.forked import Parent
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,8 +33,10 @@ class Outcome:
 class Affinage:
     """The command on one data folder, without a network."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    def __init__(self, data_dir: Path, commands: "Commands | None" = None, **environment: str) -> None:
+        """`commands`: where to have processes forked that have imported the application; without it, each imports it."""
         self.data_dir = data_dir
+        self._commands = commands
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AFFINAGE_", "HF_", "LC_", "LANG"))}
         self.environment = {
             **kept,
@@ -45,9 +49,12 @@ class Affinage:
 
     def __call__(self, *arguments: str, seconds: float = 120, **environment: str) -> Outcome:
         """Run to the end."""
+        environment = {**self.environment, **environment}
+        if self._commands is not None:
+            return self._commands.run(["app.cli", *arguments], environment, seconds)
         done = subprocess.run(
             [sys.executable, "-m", "app.cli", *arguments],
-            env={**self.environment, **environment},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -55,3 +62,26 @@ class Affinage:
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+class Commands:
+    """Runs commands in processes that are forked; see tests/forked.py."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parent = Parent("command", folder / "commands.sock", Affinage(folder).environment)
+
+    def run(self, module: list[str], environment: dict[str, str], seconds: float) -> Outcome:
+        """Run to the end. Raise subprocess.TimeoutExpired."""
+        printed, complained = self._folder / "stdout", self._folder / "stderr"
+        with printed.open("wb") as output, complained.open("wb") as errors:
+            process = self._parent.fork(module, environment, (output.fileno(), errors.fileno()))
+        try:
+            status = process.wait(seconds)
+        finally:
+            process.kill()
+        return Outcome(status, printed.read_text(), complained.read_text())
+
+    def close(self) -> None:
+        """End the process that forks."""
+        self._parent.close()

@@ -3,17 +3,25 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Affinage
+from tests.cli.command import Affinage, Commands
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    made = Commands(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def affinage(tmp_path: Path) -> Affinage:
-    """The command on an empty data folder."""
-    return Affinage(tmp_path / "data")
+def affinage(tmp_path: Path, commands: Commands) -> Affinage:
+    """The command on an empty data folder. That of test_doctor.py starts as a user's does."""
+    return Affinage(tmp_path / "data", commands)
 
 
 @pytest.fixture

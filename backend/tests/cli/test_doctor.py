@@ -8,8 +8,8 @@ from tests.cli.command import Affinage
 
 
 @pytest.mark.slow
-def test_doctor_trains_three_steps_and_loads_the_adapter(affinage: Affinage) -> None:
-    outcome = affinage("doctor", "--json", seconds=280)
+def test_doctor_trains_three_steps_and_loads_the_adapter(tmp_path: Path) -> None:
+    outcome = Affinage(tmp_path / "data")("doctor", "--json", seconds=280)
     assert outcome.status == 0, outcome.stdout + outcome.stderr
     checks = {check["name"]: check for check in outcome.document["checks"]}
     needed = ["python", "packages", "engine", "data_dir", "sqlite", "disk", "training", "adapter"]

@@ -24,7 +24,18 @@ def tuning(affinage: Affinage, tiny_model: Path) -> Affinage:
 def recipe(questions: Path, tiny_model: Path) -> list[str]:
     """Arguments of a job that takes seconds."""
     target = ["--target-modules", "q_proj,v_proj", "--lora-rank", "4", "--max-length", "64"]
-    return [str(questions), "--model", str(tiny_model), *target, "--batch-size", "8", "--gradient-accumulation-steps", "1"]
+    return [
+        str(questions),
+        "--model",
+        str(tiny_model),
+        *target,
+        "--batch-size",
+        "8",
+        "--gradient-accumulation-steps",
+        "1",
+        "--report-rows",
+        "0",
+    ]
 
 
 @pytest.mark.slow

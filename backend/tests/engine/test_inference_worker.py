@@ -20,8 +20,11 @@ from app.contracts.chat import ChatDelta, GenerateCommand, Generation
 from app.contracts.dataset import Message
 from app.core.messages import LANGUAGES, localise
 from app.inference import client, server
+from app.services.inference_workers import find_listener
 from app.storage.model_store import EMBEDDED_NAME
 from tests.engine.tiny import write_llama
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 UP_SECONDS = 120.0
 LONG = 100_000
@@ -53,11 +56,18 @@ def endless_command(model: Path) -> GenerateCommand:
 def worker(
     socket_path: Path, idle_seconds: float = 600.0, environment: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running worker that listens; killed at the end of the block if it is still there."""
+    """A running worker that listens; killed at the end of the block if it is still there.
+
+    With an environment of its own it starts as users' do, otherwise without the imports.
+    """
     log = (socket_path.parent / "worker.log").open("ab")
     arguments = ["--socket", str(socket_path), "--device", "cpu", "--idle-seconds", str(idle_seconds)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.inference", *arguments], stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+        [sys.executable, "-m", "app.inference", *arguments],
+        stdout=log,
+        stderr=log,
+        env={**os.environ, **(environment or {})},
+        start_new_session=environment is None,
     )
     try:
         deadline = time.monotonic() + UP_SECONDS
@@ -82,7 +92,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def running(warm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of a worker that several tests share; they leave it as they found it."""
     path = tmp_path_factory.mktemp("worker") / "run.sock"
     with worker(path):
@@ -193,7 +203,9 @@ def test_unloading_without_a_worker_says_so(path: Path) -> None:
 
 def test_a_reader_that_goes_away_ends_its_answer(running: Path, endless: Path) -> None:
     """Counted in the worker's own processor time, which a busy machine does not lengthen."""
-    (process,) = (each for each in psutil.process_iter(["cmdline"]) if str(running) in (each.info["cmdline"] or []))
+    pid = find_listener(running)
+    assert pid is not None
+    process = psutil.Process(pid)
 
     def worked_seconds() -> float:
         return float(sum(process.cpu_times()[:2]))

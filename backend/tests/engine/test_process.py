@@ -21,11 +21,18 @@ from app.training.stopping import StopWatch
 from tests.engine.test_engine import assert_close
 from tests.engine.tiny import examples, make_job, write_llama
 
+pytestmark = pytest.mark.usefixtures("warm")
 
-def start(job_dir: JobDir, *options: str) -> subprocess.Popen[bytes]:
+
+def start(job_dir: JobDir, *options: str, imports: bool = False) -> subprocess.Popen[bytes]:
+    """Start the trainer; `imports`: as the server does, with seconds of imports."""
     with job_dir.log_file.open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "app.training", str(job_dir.path), *options], stdout=log, stderr=log, env=os.environ
+            [sys.executable, "-m", "app.training", str(job_dir.path), *options],
+            stdout=log,
+            stderr=log,
+            env=os.environ,
+            start_new_session=not imports,
         )
 
 
@@ -54,7 +61,7 @@ def wait_for_steps(job_dir: JobDir, count: int, process: subprocess.Popen[bytes]
 
 def test_a_job_runs_from_start_to_end(llama: Path, tmp_path: Path) -> None:
     job_dir = make_job(tmp_path / "job", llama, train=examples(16), heldout=examples(4, start=16))
-    assert finish(start(job_dir, "--micro-batch", "2")) == 0, job_dir.log_file.read_text()
+    assert finish(start(job_dir, "--micro-batch", "2", imports=True)) == 0, job_dir.log_file.read_text()
     assert statuses(job_dir) == ["running", "succeeded"]
     phases = [event.phase for event in events(job_dir) if isinstance(event, PhaseStarted)]
     assert phases[:4] == ["tokenising", "loading", "evaluating", "training"]

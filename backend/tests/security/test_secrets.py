@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +30,16 @@ class Watched:
         self.answers: list[str] = []
         self.command_lines: set[str] = set()
         self.listening: set[int] = set()
-        body = {"dataset_id": dataset_id(self.server.client), "model_name": str(model), "exports": ["adapter"]}
+        body = {"dataset_id": dataset_id(self.server.client), "model_name": str(model), "exports": ["adapter"], "num_epochs": 1}
         self.token = self.ask("POST", "/api/tokens", json={"name": "canary"})["token"]
         self.answers.clear()  # this one is shown once, here
         self.job_id = self.ask("POST", "/api/start-finetuning", json=body)["job_id"]
         while self.ask("GET", f"/api/jobs/{self.job_id}")["status"] not in ENDED:
             self.look_at_processes()
+            time.sleep(0.1)
         while '"queued"' in (listed := self.server.client.get(f"/api/jobs/{self.job_id}/exports").text) or '"running"' in listed:
             self.look_at_processes()
+            time.sleep(0.1)
 
     def ask(self, method: str, path: str, **more: object) -> dict[str, str]:
         answer = self.server.client.request(method, path, **more)  # type: ignore[arg-type]

@@ -254,7 +254,7 @@ def test_a_faster_card_is_faster_and_an_unknown_one_is_said_to_be_guessed() -> N
     assert "card_unknown" in keys(plan(where=device(24, name="NVIDIA Unheard-of 9000")))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     model_id=st.sampled_from(sorted(MODEL_CONFIGS)),
     gigabytes=st.floats(0.0, 200.0),
