@@ -44,7 +44,8 @@ def test_paused_resumed_cancelled_and_continued_a_job_learns_what_it_would_have_
     server: TestClient, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = {"dataset_id": dataset_id(server), "model_name": str(tiny_model), "batch_size": 2, "num_epochs": 3}
-    body |= {"gradient_accumulation_steps": 1, "checkpoint_every_steps": 3, "lora_dropout": 0.1, "checkpoints_kept": 2, "report_rows": 0}
+    body |= {"gradient_accumulation_steps": 1, "checkpoint_every_steps": 3, "lora_dropout": 0.1, "checkpoints_kept": 2}
+    body |= {"report_rows": 0}
     job_id = server.post("/api/start-finetuning", json=body).json()["job_id"]
     assert server.post(f"/api/jobs/{job_id}/resume").status_code == 200  # not paused: nothing changes
     wait_for(server, job_id, "running", step=4)

@@ -42,6 +42,7 @@ class Affinage:
             **kept,
             "AFFINAGE_DATA_DIR": str(data_dir),
             "AFFINAGE_TRACE_PLANS": "false",
+            "AFFINAGE_INFERENCE_IDLE_SECONDS": "30",  # `affinage chat` leaves its worker to the next question
             "HF_HUB_OFFLINE": "1",
             "LC_ALL": "C.UTF-8",
             **environment,
