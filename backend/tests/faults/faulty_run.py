@@ -67,7 +67,7 @@ class FaultyRun:
             "lora_dropout": 0.1,
             "checkpoint_every_steps": 2,
             "seed": 5,
-            "report_rows": 0,
+            "report_rows": 1,  # compared too, so that it may be killed there
         }
 
     def start(self, dataset: str, key: str | None = None) -> str:
