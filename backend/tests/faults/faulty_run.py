@@ -66,7 +66,6 @@ class FaultyRun:
             "num_epochs": 4,
             "lora_dropout": 0.1,
             "checkpoint_every_steps": 2,
-            "report_rows": 1,  # a fault may strike while it compares; more rows would be most of each run
             "seed": 5,
             "report_rows": 1,  # compared too, so that it may be killed there
         }
