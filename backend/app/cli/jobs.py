@@ -151,6 +151,28 @@ def capsule(
     terminal.print(terminal.say("written", path=str(to)))
 
 
+@app.command("track")
+def track(
+    context: typer.Context,
+    job_id: JobId,
+    tracker: Annotated[Literal["tensorboard", "mlflow", "wandb"], typer.Argument(help="Who gets the curves.")],
+    to: Annotated[Path | None, typer.Option("--to", help="Folder to write below; else `trackers` in the data folder.")] = None,
+    _json: JsonFlag = False,
+) -> None:
+    """Write a job's settings and curves for TensorBoard, MLflow or Weights & Biases (offline); no row of its data."""
+    terminal: Terminal = context.obj
+    from app.core.settings import Settings
+    from app.services import trackers
+    from app.services.studio import open_studio
+
+    studio = open_studio(Settings())
+    with studio.database.reading() as session:
+        found_id = resolve(session, job_id)
+    written = trackers.write_run(studio.job_dir(found_id), tracker, to or studio.settings.data_dir / "trackers")
+    terminal.document({"folder": str(written)})
+    terminal.print(terminal.say("written", path=str(written)))
+
+
 @app.command("start")
 def start(
     context: typer.Context,

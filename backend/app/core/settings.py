@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """A trainer that shows no sign of life for so long is ended, and its job tried again from the last checkpoint."""
     webhook_url: str = ""
     """Address that is told when a job ends: one POST of JSON, tried three times; empty = nobody."""
+    trackers: str = Field(default="", pattern=r"^ *((tensorboard|mlflow|wandb) *(, *|$))*$")
+    """Who gets the curves of a job when it ends: `tensorboard`, `mlflow`, `wandb` (offline), separated by commas."""
     log_level: str = "INFO"
     """Level of the server's log."""
 

@@ -20,6 +20,7 @@ from app.services.downloads import Downloads
 from app.services.imports import Imports
 from app.services.inference_workers import InferenceWorkers
 from app.services.tracing_service import Tracing, open_tracing
+from app.services.trackers import Trackers
 from app.services.upstream import Upstream
 from app.services.webhook import Webhook
 from app.storage.added_models import AddedModels
@@ -162,6 +163,12 @@ def give_way(tracing: Tracing, workers: InferenceWorkers, device_id: str) -> Non
     workers.release(device_id)
 
 
+def tell_everyone(webhook: Webhook, trackers: Trackers, job_id: str) -> None:
+    """Tell those outside that a job has ended; waits for none of them."""
+    webhook.tell(job_id)
+    trackers.tell(job_id)
+
+
 def prepare_data(settings: Settings) -> None:
     """Make what is missing of the data folder (0700) and bring the database to the present schema. Raise Conflict (newer one)."""
     data_dir = settings.data_dir
@@ -194,7 +201,11 @@ def open_studio(settings: Settings) -> Studio:
             database,
             broker,
             release_device=partial(give_way, tracing, workers),
-            on_end=Webhook(settings.webhook_url, data_dir, database).tell,
+            on_end=partial(
+                tell_everyone,
+                Webhook(settings.webhook_url, data_dir, database),
+                Trackers(settings.trackers, data_dir),
+            ),
         ),
         downloads=Downloads(models),
         analyses=Analyses(),
