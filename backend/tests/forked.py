@@ -46,9 +46,9 @@ class Forked:
 
     def __init__(self, address: str, module: list[str], environment: dict[str, str], outputs: Outputs, *kept: int) -> None:
         """`module`: its name and arguments; `kept`: descriptors that it inherits, under numbers of its own."""
+        request = json.dumps({"module": module, "environment": environment}).encode()
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(address)
-        request = json.dumps({"module": module, "environment": environment}).encode()
         socket.send_fds(self._connection, [f"{len(request):08}".encode()], [*outputs, *kept])
         self._connection.sendall(request)
         self._read = b""
@@ -168,7 +168,7 @@ class Workers:
     def start(self, module: list[str], options: dict[str, Any]) -> Forked:
         """Fork what `python -m MODULE ...` is, with these options of `Popen`."""
         assert self._parent is not None
-        output, environment = options["stdout"], options.get("env") or dict(os.environ)
+        output, environment = options["stdout"], dict(options.get("env") or os.environ)
         descriptor = output if isinstance(output, int) else output.fileno()
         return self._parent.fork(module, environment, (descriptor, descriptor), *options.get("pass_fds", ()))
 
