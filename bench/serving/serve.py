@@ -191,8 +191,8 @@ def write_page(measured: Measured, rounds: int) -> str:
 
 What `bench/serving/serve.py` measured: the embedded model (SmolLM2-135M) on {machine.name}, {machine.cores} cores, torch
 {torch.__version__}, Python {platform.python_version()}. {rounds} rounds after one that warms up; a round measures every way once.
-Greedy, {NEW_TOKENS} tokens an answer after a prompt of 64, prompts read within the time. The machine was shared with other work
-while this ran, so absolute numbers are lower bounds; ratios are taken within a round.
+Greedy, {NEW_TOKENS} tokens an answer after a prompt of 64, prompts read within the time. Ratios are taken within a
+round, so that other work on the machine touches both sides.
 
 | | median | worst |
 |---|---|---|
