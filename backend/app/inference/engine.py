@@ -6,7 +6,6 @@ answer from the same weights in memory, and questions that come at the same time
 
 import ctypes
 import gc
-import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.contracts.chat import ChatDelta, FinishReason, GenerateCommand
-from app.core.errors import Invalid, ModelUnavailable, Unsupported
+from app.core.errors import Invalid, ModelUnavailable
 from app.datasets.render import Renderer
 from app.inference.adapters import Adapters
 from app.inference.batch import Answer, Batch, new_cache
@@ -30,7 +29,7 @@ from app.inference.server import Interrupted
 from app.inference.stops import StopGuard
 from app.storage.model_store import EMBEDDED_NAME, missing_files
 from app.training.embedded import materialise
-from app.training.loading import use_physical_cores
+from app.training.loading import count_free_cores, four_bits, use_physical_cores
 from app.training.lora import keep_layout
 from app.training.memory import is_out_of_memory
 
@@ -85,7 +84,7 @@ class Engine:
         """
         resident = self._load(command)
         if self._device.type == "cpu" and not resident.answers:
-            torch.set_num_threads(self._free_cores())
+            torch.set_num_threads(count_free_cores(self._cores))
         in_use = [answer.adapter for answer in resident.answers]
         adapter = None
         if command.adapter_path is not None:
@@ -234,15 +233,6 @@ class Engine:
             likelihoods=likelihoods,
         )
 
-    def _free_cores(self) -> int:
-        """Return how many cores are idle now, at least 1.
-
-        Each token is some hundred short products with a wait for every thread after each. Where another program holds a
-        core, two threads were measured 20 times slower than one.
-        """
-        runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
-        return max(1, min(self._cores, self._cores + 1 - runnable))  # this thread itself is runnable
-
     def _key(self, command: GenerateCommand) -> tuple[str, torch.dtype, str]:
         return command.model_path, self._precision(command.dtype), command.quantization
 
@@ -258,7 +248,7 @@ class Engine:
             raise ModelUnavailable("folder_incomplete", path=command.model_path, missing=", ".join(missing))
         renderer = Renderer.load(folder)
         precision = self._precision(command.dtype)
-        quantization = _nf4(precision) if command.quantization == "nf4" else None
+        quantization = four_bits(precision) if command.quantization == "nf4" else None
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model: nn.Module = AutoModelForCausalLM.from_pretrained(
@@ -301,17 +291,3 @@ def _count_cached_layers(config: Any) -> int:
     if kinds - {"full_attention", "sliding_attention"} or shared:
         return 0
     return int(text.num_hidden_layers)
-
-
-def _nf4(precision: torch.dtype) -> object:
-    """Return transformers' settings for 4-bit weights, those of training. Raise Unsupported without the packages."""
-    if any(importlib.util.find_spec(package) is None for package in ("bitsandbytes", "accelerate")):
-        raise Unsupported("nf4")
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=precision,
-    )

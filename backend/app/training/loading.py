@@ -102,8 +102,8 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
     Raises ModelUnavailable when the folder holds no such model, Unsupported for nf4 without the `qlora` extra.
     """
     folder = job.model.path
-    quantization = _nf4(job) if job.quantization == "nf4" else None
     dtype = getattr(torch, job.dtype)
+    quantization = four_bits(dtype) if job.quantization == "nf4" else None
     widens = device.type == "cpu" and dtype == torch.float32
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -144,7 +144,8 @@ def _widen_weights(model: nn.Module, dtype: torch.dtype) -> None:
     model.config.dtype = dtype
 
 
-def _nf4(job: TrainingJob) -> object:
+def four_bits(computed: torch.dtype) -> object:
+    """Return transformers' settings for weights in NF4. Raise Unsupported without the packages of the `qlora` extra."""
     if any(importlib.util.find_spec(package) is None for package in ("bitsandbytes", "accelerate")):
         raise Unsupported("nf4")
     from transformers import BitsAndBytesConfig
@@ -153,5 +154,5 @@ def _nf4(job: TrainingJob) -> object:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, job.dtype),
+        bnb_4bit_compute_dtype=computed,
     )
