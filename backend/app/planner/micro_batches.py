@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 from app.planner.run_shape import RowLengths, RunShape
@@ -72,12 +72,14 @@ def cut_evenly(lengths: Sequence[int], max_rows: int, max_tokens: int | None, sh
     Then they are evened out, so that no lane waits long for the others. `shared` as for `count_tokens`.
     """
 
+    sums = [0, *accumulate(lengths)]
+
     def cut_at(limit: float) -> list[int]:
         ends: list[int] = []
         start = 0
-        for place in range(1, len(lengths) + 1):
-            part = lengths[start:place]
-            if len(part) > 1 and (len(part) > max_rows or count_tokens(part, shared) > limit):
+        for place in range(2, len(lengths) + 1):
+            rows = place - start
+            if rows > 1 and (rows > max_rows or _count(rows, lengths[start], sums[place] - sums[start], shared) > limit):
                 ends.append(place - 1)
                 start = place - 1
         return [*ends, len(lengths)]
@@ -105,10 +107,14 @@ def count_tokens(lengths: Sequence[int], shared: int | None) -> int:
 
     `shared` are the tokens that all begin with when it is packed; None when it is padded.
     """
+    return _count(len(lengths), lengths[0], sum(lengths), shared)
+
+
+def _count(rows: int, longest: int, row_tokens: int, shared: int | None) -> int:
+    """Return the same for so many rows with so many tokens together."""
     if shared is None:
-        return lengths[0] * len(lengths)
-    tokens = sum(lengths) - shared * (len(lengths) - 1)
-    return max(tokens, round_length(lengths[0]) * len(lengths) // PLACES_PER_TOKEN)
+        return longest * rows
+    return max(row_tokens - shared * (rows - 1), round_length(longest) * rows // PLACES_PER_TOKEN)
 
 
 def round_up(count: int, step: int) -> int:
@@ -121,6 +127,7 @@ def pad_length(length: int, max_length: int, *, packed: bool) -> int:
     return min(round_up(length, PACKED_STEP if packed else LENGTH_STEP), max_length)
 
 
+@lru_cache(maxsize=4096)
 def round_length(length: int) -> int:
     """Return the length that attention pads packed rows of `length` tokens to: a round one, and few different ones."""
     step = LENGTH_STEP if length <= 8 * LENGTH_STEP else 2 * LENGTH_STEP if length <= 16 * LENGTH_STEP else 4 * LENGTH_STEP
@@ -207,7 +214,8 @@ def _simulate(  # noqa: PLR0917
     return StepSizes(tuple(parts))
 
 
-def _draw(quantiles: tuple[int, ...], rows: int, max_length: int) -> list[int]:
+@lru_cache(maxsize=256)
+def _draw(quantiles: tuple[int, ...], rows: int, max_length: int) -> tuple[int, ...]:
     """Return `rows` random lengths: evenly spread over the distribution, in random order."""
     last = len(quantiles) - 1
     drawn = []
@@ -217,4 +225,4 @@ def _draw(quantiles: tuple[int, ...], rows: int, max_length: int) -> list[int]:
         high = min(low + 1, last)
         drawn.append(min(max_length, round(quantiles[low] + (quantiles[high] - quantiles[low]) * (place - low))))
     random.Random(rows).shuffle(drawn)  # noqa: S311  reproducible on purpose
-    return drawn
+    return tuple(drawn)
