@@ -40,7 +40,7 @@ def test_the_data_folder_belongs_to_its_owner_alone(client: TestClient, settings
 
 @pytest.mark.parametrize("headers, word", [({}, "nothing"), (FRENCH, "rien")])
 def test_an_unknown_address_below_api_answers_with_the_house_body(client: TestClient, headers: dict[str, str], word: str) -> None:
-    for path in ("/api/nothing", "/api", "/v1/models"):
+    for path in ("/api/nothing", "/api"):
         answer = client.get(path, headers=headers)
         assert word in check_error(answer, 404, "not_found")["message"].lower()
         assert answer.headers["content-language"] == ("fr" if headers else "en")
@@ -161,15 +161,16 @@ def test_the_built_page_is_served_with_its_routes_and_lasting_assets(
         assert "secret" not in client.get(path).text.replace("/secret", "").replace("secret.txt", "")
 
 
-def test_the_openapi_document_names_the_house_body_for_every_error(client: TestClient) -> None:
+def test_the_openapi_document_names_the_body_of_every_error(client: TestClient) -> None:
+    """The house's own, and at /v1 the one that OpenAI's clients read."""
     document = client.get("/openapi.json").json()
     for path, operations in document["paths"].items():
-        assert path.startswith("/api/")
+        body = {"/api/": "ErrorBody", "/v1/": "OpenAIErrorBody"}[path[: path.index("/", 1) + 1]]
         for operation in operations.values():
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     schema = answer["content"]["application/json"]["schema"]
-                    assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (path, status)
+                    assert schema == {"$ref": f"#/components/schemas/{body}"}, (path, status)
     assert "HTTPValidationError" not in json.dumps(document)
 
 
