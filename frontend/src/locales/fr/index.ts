@@ -750,7 +750,7 @@ export const fr: Messages = {
     systemHint: "Dite avant la conversation ; vide = aucune.",
     seed: "Graine",
     seedHint: "La même pour tous : la même graine redonne la même réponse.",
-    topP: "Top p",
+    topP: "Noyau (top p)",
     stop: "Textes d’arrêt",
     stopHint: "Séparés par |",
     saved: "Questions enregistrées",
