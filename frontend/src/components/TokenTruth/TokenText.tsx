@@ -24,7 +24,7 @@ export function TokenText({ row, limit }: { row: TokenRow; limit: number | undef
     <>
       {/* A region that scrolls has to be reachable by keyboard. */}
       {/* eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex */}
-      <div className={classes.tokens} tabIndex={0} role="region" aria-label={t.tokens.row}>
+      <div className={classes.tokens} tabIndex={0} role="region" aria-label={t.tokens.ofRow}>
         {shown.map((token, place) => (
           <Fragment key={place}>
             {place === limit && <span className={classes.cut}>{t.tokens.cutHere(format.number(limit))}</span>}

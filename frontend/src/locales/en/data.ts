@@ -27,6 +27,7 @@ export const tokens = {
   status: { passed: "Passed", warning: "Look at this", failed: "Stops the start" },
   atFault: "Rows:",
   row: "One row as tokens",
+  ofRow: "Its tokens",
   rowNumber: "Row",
   show: "Show",
   preferred: "Preferred answer",

@@ -29,6 +29,7 @@ export const tokens: typeof english.tokens = {
   status: { passed: "Réussi", warning: "À regarder", failed: "Empêche le lancement" },
   atFault: "Lignes :",
   row: "Une ligne en jetons",
+  ofRow: "Ses jetons",
   rowNumber: "Ligne",
   show: "Montrer",
   preferred: "Réponse préférée",
