@@ -14,7 +14,7 @@ from app.services import dataset_service
 from app.services.finetuning_service import finetune
 from app.services.studio import open_studio
 from app.storage.job_dir import JobDir
-from app.storage.model_store import EMBEDDED_ID
+from app.storage.model_store import EMBEDDED_ID, fingerprint
 
 NEVER_SECONDS = 1e9
 
@@ -47,7 +47,8 @@ class Product:
             job = studio.job_dir(finetune(studio, dataset, model, device_id="cpu", **options).job_id).read_job()
         finally:
             studio.close()
-        source = job.model.model_copy(update={"kind": "folder", "path": str(workload.model), "ready": True})
+        own_folder = {"kind": "folder", "path": str(workload.model), "commit": fingerprint(workload.model), "ready": True}
+        source = job.model.model_copy(update=own_folder)
         heldout = job.dataset.model_copy(update={"train_rows": shape.rows, "heldout_rows": 0})
         written = JobDir(target)
         written.create(
