@@ -161,13 +161,8 @@ class Estimator:
         lengths, _ = self.request.lengths.cut(max_length, self.long_rows)
         if run.device != "cpu" or not lengths.quantiles:
             return [[replace(run, micro_batch=rows)] * min(run.lanes, rows_per_step)]
-        simulated = simulate_steps(lengths, run, rows_per_step, max_length, steps).of_steps
-        held = [parts[at : at + run.lanes] for parts in simulated for at in range(max(1, len(parts) - run.lanes + 1))]
-        largest = (
-            max(held, key=lambda parts: sum(part.tokens for part in parts)),
-            max(held, key=lambda parts: sum(part.rows * part.length**2 for part in parts)),
-        )
-        return [[_size(run, part) for part in parts] for parts in dict.fromkeys(largest)]
+        largest = simulate_steps(lengths, run, rows_per_step, max_length, steps).heaviest
+        return [[_size(run, part) for part in parts] for parts in largest]
 
     def time(self, candidate: Candidate) -> RunTime:
         """Return how long the whole run takes with this variant."""

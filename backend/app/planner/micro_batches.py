@@ -150,6 +150,8 @@ class StepSizes:
 
     of_steps: tuple[tuple[MicroSize, ...], ...]
     """The micro-batches of each."""
+    heaviest: tuple[tuple[MicroSize, ...], ...]
+    """Those that are computed at the same time where that can take the most memory: the most tokens, the most scores."""
 
     @property
     def steps(self) -> int:
@@ -211,7 +213,16 @@ def _simulate(  # noqa: PLR0917
         ordered = sorted(drawn[step * rows : (step + 1) * rows], reverse=True)
         ends = cut_evenly(ordered, max_rows, limit, common, lanes)
         parts.append(tuple(measure_part(ordered[start:end], max_length, common) for start, end in pairwise([0, *ends])))
-    return StepSizes(tuple(parts))
+    return StepSizes(tuple(parts), _find_heaviest(parts, lanes))
+
+
+def _find_heaviest(steps: Sequence[tuple[MicroSize, ...]], lanes: int) -> tuple[tuple[MicroSize, ...], ...]:
+    held = [parts[at : at + lanes] for parts in steps for at in range(max(1, len(parts) - lanes + 1))]
+    largest = (
+        max(held, key=lambda parts: sum(part.tokens for part in parts)),
+        max(held, key=lambda parts: sum(part.rows * part.length**2 for part in parts)),
+    )
+    return tuple(dict.fromkeys(largest))
 
 
 @lru_cache(maxsize=256)

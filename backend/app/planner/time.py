@@ -21,7 +21,7 @@ from app.planner.memory import count_weight_bytes
 from app.planner.micro_batches import ROWS_DRAWN, MicroSize, measure_part, simulate_steps
 from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
-from app.planner.traced import Terms, count_terms, find_profile
+from app.planner.traced import Terms, find_profile
 from app.planner.work import WorkTerms, count_forward_work, count_step_work, read_terms
 
 PROBE_SECONDS = 5.0
@@ -51,14 +51,17 @@ class MicroCost:
     def seconds(self, rows: float, length: float, trained_share: float = 1.0) -> float:
         """Return the seconds for `rows` rows of `length` tokens each, a share of which is trained."""
         tokens = rows * length
-        return self._sum(count_terms(tokens, tokens, length, tokens * trained_share))
+        return self._sum(tokens, tokens, length, tokens * trained_share)
 
     def seconds_of(self, size: MicroSize, trained_share: float = 1.0) -> float:
         """Return the seconds for a micro-batch, of whose rows' tokens a share is trained."""
-        return self._sum(count_terms(size.tokens, size.rows * size.length, size.length, size.row_tokens * trained_share))
+        return self._sum(size.tokens, size.rows * size.length, size.length, size.row_tokens * trained_share)
 
-    def _sum(self, sizes: Terms) -> float:
-        return sum(a * b for a, b in zip(self.terms, sizes, strict=True))
+    def _sum(self, tokens: float, places: float, length: float, labels: float) -> float:
+        """Return the sum over the values of `count_terms`, written out: a plan asks for it some thousand times."""
+        one, by_length, by_square, by_token, by_place, by_score, by_label = self.terms
+        by_size = by_token * tokens + (by_place + by_score * length) * places + by_label * labels
+        return one + (by_length + by_square * length) * length + by_size
 
 
 def price(work: WorkTerms, pace: Pace, factor: float = 1.0) -> MicroCost:
