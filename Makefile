@@ -39,11 +39,11 @@ test: page  ## Run every test: Python, page, and the whole flow in Chromium
 	@browser=$$($(RUN) scripts/browser.py) && CHROMIUM_PATH="$$browser" $(NPM) run e2e --silent
 	@echo "  Every test passed: Python, page, and the whole flow in Chromium."
 
-faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20: which schedules)
-	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20)
+faults: setup  ## Kill, freeze, damage and lock at random instants (FROM=0 N=20 JOBS=1: which schedules)
+	@cd backend && ../$(RUN) -m tests.faults --from $(or $(FROM),0) --count $(or $(N),20) --jobs $(or $(JOBS),1)
 
 load: setup  ## 10,000 jobs, a run of 1,000,000 steps, 250 clients beside a training
-	@$(RUN) bench/load/measure.py
+	@$(RUN) bench/load/measure.py --write docs/benchmarks/load.md
 
 gen: setup  ## Write the generated files: OpenAPI, TypeScript types, reference
 	@$(NPM) run gen --silent

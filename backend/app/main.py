@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from app.api import page
 from app.api.errors import install_error_handlers
+from app.api.job_lines import JobLines
 from app.api.responses import correct_streams, problems
 from app.api.routes import (
     access,
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install_error_handlers(app)
     app.state.access = Access(settings)
+    app.state.job_lines = JobLines()
     app.add_middleware(Gate, access=app.state.access, strangers=create_strangers_app(app.state.access))
     app.include_router(access.sessions)
     for routes in (
@@ -96,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openai_tuning,
     ):
         app.include_router(routes.router)
+    app.include_router(openai_chat.passed_on)
     app.include_router(exports.offers)
     app.include_router(datasets.imports)
     app.include_router(page.router)

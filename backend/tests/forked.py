@@ -139,6 +139,13 @@ class Workers:
         self._folder = tempfile.TemporaryDirectory(prefix="affinage-workers-")
         self._parent: Parent | None = None
 
+    @property
+    def address(self) -> str:
+        """Where the process that forks listens, once it is `in_force`."""
+        assert self._parent is not None
+        self._parent.wait_until_ready()
+        return self._parent.address
+
     @contextmanager
     def in_force(self) -> Iterator[None]:
         """Let `subprocess.Popen` fork where it is asked for such a process in a session of its own."""

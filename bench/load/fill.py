@@ -20,7 +20,7 @@ from app.contracts.report import Report
 from app.contracts.status import JobStatus
 from app.core.settings import Settings
 from app.jobs.indexing import adopt
-from app.services import dataset_service, finetuning_service, job_service
+from app.services import dataset_service, deletion, finetuning_service, job_service
 from app.services.studio import Studio, open_studio
 from app.storage.job_dir import JobDir
 from app.storage.model_store import EMBEDDED_ID
@@ -78,7 +78,7 @@ def make_pattern(studio: Studio, dataset_id: str) -> TrainingJob:
     row = finetuning_service.finetune(studio, dataset_id, EMBEDDED_ID)
     job = studio.job_dir(row.job_id).read_job()
     job_service.cancel(studio, row.job_id)
-    job_service.delete_job(studio, row.job_id)
+    deletion.delete_job(studio, row.job_id)
     return job
 
 

@@ -1,13 +1,14 @@
 """`make load`: a data folder of 10,000 jobs, a run of 1,000,000 steps, and 250 clients while a real training runs.
 
     .venv/bin/python bench/load/measure.py [--jobs 10000] [--long-steps 1000000] [--seconds 60] [--data FOLDER] [--json]
+        [--write docs/benchmarks/load.md]
 
 1. Fill a data folder (fill.py), or take a filled one (--data).
 2. Start a server on it and open what pages open: lists, one job, its charts.
 3. Train the embedded model; in turns of --seconds, twice each: nobody looks, then 200 clients follow the training's events
    and 50 poll lists every 5 s (clients.py, a process of its own on the same cores).
 Every event that a client should have seen is counted. The slowdown of training is that of the step's median; how much of it
-the clients' own processor time explains is said beside it: they would run on other machines.
+the clients' own processor time explains is said beside it: they would run on other machines. So is what other processes took.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 from fill import LONG_JOB, fill
+from page import write_page
 from server import Server
 
 from app.storage.job_dir import JobDir
@@ -106,6 +108,10 @@ def compare(server: Server, job_id: str, folder: JobDir, asked: argparse.Namespa
     loaded: list[float] = []
     runs: list[dict[str, Any]] = []
     cpu_quiet = cpu_loaded = 0.0
+    identity = folder.find_process()
+    assert identity is not None
+    trainer = psutil.Process(identity.pid)
+    all_before, trainer_before, began_at = busy_seconds(), sum(trainer.cpu_times()[:2]), time.monotonic()
     _, seq = step_seconds(folder, 0)
     for _ in range(asked.rounds):
         began = server.cpu_seconds()
@@ -119,6 +125,9 @@ def compare(server: Server, job_id: str, folder: JobDir, asked: argparse.Namespa
         steps, seq = step_seconds(folder, seq)
         loaded += steps
         runs[-1]["events_written"] = seq
+    own_seconds = cpu_quiet + cpu_loaded + sum(run["cpu_seconds"] for run in runs)
+    own_seconds += sum(trainer.cpu_times()[:2]) - trainer_before
+    other_cores = (busy_seconds() - all_before - own_seconds) / (time.monotonic() - began_at)
     latencies = sorted(value for run in runs for value in run["latencies_ms"])
     seconds = sum(run["seconds"] for run in runs)
     server_cores, client_cores = cpu_loaded / seconds, sum(run["cpu_seconds"] for run in runs) / seconds
@@ -139,9 +148,16 @@ def compare(server: Server, job_id: str, folder: JobDir, asked: argparse.Namespa
         "step_seconds_quiet": statistics.median(quiet),
         "step_seconds_loaded": statistics.median(loaded),
         "steps": [len(quiet), len(loaded)],
+        "other_cores": max(0.0, other_cores),
         "slowdown": slower,
         "slowdown_without_clients_share": slower * server_cores / (server_cores + client_cores),
     }
+
+
+def busy_seconds() -> float:
+    """Return the processor time of all processes since the boot."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq
 
 
 def main() -> None:
@@ -158,10 +174,11 @@ def main() -> None:
     )
     parser.add_argument("--fill-only", action="store_true", help="only fill the folder of --data")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", type=Path, help="write the page of figures")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="affinage-load-") as temporary:
         data_dir: Path = asked.data or Path(temporary) / "data"
-        figures: dict[str, Any] = {"cores": psutil.cpu_count()}
+        figures: dict[str, Any] = {"cores": psutil.cpu_count(), "asked": vars(asked) | {"data": None, "write": None}}
         if not data_dir.exists():
             fill(data_dir, asked.jobs, asked.long_steps)
         if asked.fill_only:
@@ -175,6 +192,8 @@ def main() -> None:
         finally:
             server.close()
     print(json.dumps(figures) if asked.json else show(figures))
+    if asked.write:
+        asked.write.write_text(write_page(figures), encoding="utf-8")
 
 
 def show(figures: dict[str, Any]) -> str:

@@ -5,6 +5,9 @@ own, in the same environment. First the best setting of each peer is searched (m
 at a time); then the finalists run in turns. Speed is real tokens per second after the first step; memory the resident
 peak of the process; the held-out loss is measured by one judge. Finished runs are kept in results.json and not repeated:
 --minutes stops in between (exit code 75), the same command goes on.
+
+--capped: one round of finals, a disturbed run is done again once, and on the shapes after the first only the micro-batches
+next to the best one there are tried. Which settings were tried is in the tables, and how many runs a figure has.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from judging import judge_losses
 from product import Product
 from runs import Results, Run, make_trl_python, measure
 from table import describe_machine, summarise, write_document
-from trainers import AFFINAGE, Setting, Trainer, as_it_comes, combine, list_micro_batches, list_variations
+from trainers import AFFINAGE, Setting, Trainer, as_it_comes, combine, list_micro_batches, list_neighbours, list_variations
 from workload import SHAPES, Shape, Workload, prepare
 
 from app.jobs.executors.environment import trainer_environment
@@ -41,22 +44,28 @@ class OutOfTime(Exception):
 class Comparison:
     """Runs what is missing in the results, in an order that keeps the finalists interleaved."""
 
-    def __init__(self, folder: Path, results: Results, deadline: float) -> None:
+    def __init__(self, folder: Path, results: Results, deadline: float, again: int = AGAIN, *, calm: bool = False) -> None:
         self.folder = folder
         self.results = results
         self.product = Product(folder)
-        self._deadline = deadline
+        self._deadline, self._again, self._calm = deadline, again, calm
 
     def run(self, stage: str, setting: Setting, workload: Workload, *, steps: int | None = None) -> Run:
-        """Measure one run and keep it; one beside which other processes worked is kept apart and done again."""
-        for _ in range(1 + AGAIN):
+        """Measure one run and keep it; one beside which other processes worked is kept apart and done again.
+
+        Raise OutOfTime where only calm runs count and this one never was.
+        """
+        for _ in range(1 + self._again):
             if time.monotonic() > self._deadline:
                 raise OutOfTime
             run = measure(setting, workload, self.product, find_run_folder(workload, setting.name), steps=steps)
             if not run.disturbed:
                 break
-            print(f"disturbed ({run.others_cores:.2f} cores): {setting.name}", file=sys.stderr)
+            taken = f"{run.others_cores:.2f} cores by others here, {run.stolen_cores:.2f} by other guests"
+            print(f"disturbed ({taken}): {setting.name}", file=sys.stderr)
             self.results.add(f"disturbed {stage}", setting.name, run)
+        if run.disturbed and self._calm:
+            raise OutOfTime
         self.results.add(stage, setting.name, run)
         print(f"{stage} | {setting.name}: {run.tokens_per_second:.0f} tokens/s, {run.peak_bytes / 1e9:.2f} GB", file=sys.stderr)
         return run
@@ -75,14 +84,14 @@ class Comparison:
             best.append(max(speeds, key=speeds.__getitem__))
         return best
 
-    def adjust(self, workload: Workload, known: list[Setting]) -> list[Setting]:
+    def adjust(self, workload: Workload, known: list[Setting], *, capped: bool) -> list[Setting]:
         """Return the fastest setting of each peer, with the switches of `known`: the micro-batch and packing are searched."""
         best = []
+        list_sizes = list_neighbours if capped else list_micro_batches
         for switches in known:
             packed = [switches] if switches.packing and workload.shape.data != "text" else []
-            speeds = self._try(workload, [*list_micro_batches(switches, workload.shape.batch), *packed])
+            speeds = self._try(workload, [*list_sizes(switches, workload.shape.batch), *packed])
             best.append(max(speeds, key=speeds.__getitem__))
-        self._try(workload, [as_it_comes(workload.shape.batch)])
         return best
 
     def _try(self, workload: Workload, settings: list[Setting]) -> dict[Setting, float]:
@@ -142,7 +151,9 @@ def find_run_folder(workload: Workload, name: str) -> Path:
     return workload.folder / "runs" / "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, search_only: bool, redo_ours: bool) -> None:
+def compare(
+    comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, capped: bool, search_only: bool, again: bool
+) -> None:
     """Do everything for one shape that the results do not hold yet.
 
     All switches are searched on the first of the published shapes; the others start from what was best there.
@@ -154,16 +165,17 @@ def compare(comparison: Comparison, shape: Shape, *, repeats: int, quick: bool, 
     if quick:
         best = [Setting(peer, 1) for peer in PEERS]
     elif shape in SHAPES[1:]:
-        best = comparison.adjust(workload, comparison.search(prepare(SHAPES[0], comparison.folder)))
+        best = comparison.adjust(workload, comparison.search(prepare(SHAPES[0], comparison.folder)), capped=capped)
     else:
         best = comparison.search(workload)
     if search_only:
         return
-    finalists = [AFFINAGE, *best, *([] if quick or shape in SHAPES[1:] else [as_it_comes(shape.batch)])]
-    if redo_ours:
-        comparison.results.runs.get(f"final {shape.name}", {}).pop(AFFINAGE.name, None)
-        comparison.results.values.get(f"loss {shape.name}", {}).pop(AFFINAGE.name, None)
-        comparison.results.values.pop(f"profile {shape.name}", None)
+    finalists = [AFFINAGE, *best, *([] if quick else [as_it_comes(shape.batch)])]
+    if again:
+        # The peers' too: the machine is not as fast today as it was then, so only runs in turns can be compared.
+        comparison.results.runs.pop(f"final {shape.name}", None)
+        for kind in ("peak", "loss", "profile"):
+            comparison.results.values.pop(f"{kind} {shape.name}", None)
     comparison.run_finalists(workload, finalists, repeats)
     comparison.judge(workload, finalists)
     comparison.profile(workload)
@@ -181,7 +193,9 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one shape, one round, no search: the peers with micro-batch 1")
     parser.add_argument("--search-only", action="store_true", help="look for the peers' best settings only")
-    parser.add_argument("--again", action="store_true", help="forget our own runs: after a change to the engine")
+    parser.add_argument("--capped", action="store_true", help="one round, and a shorter search on the shapes after the first")
+    parser.add_argument("--again", action="store_true", help="forget the finals, not the search: after a change to the engine")
+    parser.add_argument("--calm", action="store_true", help="stop (exit code 75) where a run stays disturbed: it does not count")
     parser.add_argument("--minutes", type=float, default=1e6, help="start nothing new after this")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "affinage-bench-training")
     parser.add_argument("--write", type=Path, help="also write the tables into this Markdown file")
@@ -196,16 +210,18 @@ def main() -> int:
         shapes = [Shape(name, model, data, arguments.rows, arguments.length, arguments.batch)]
     results = Results(folder / ("quick.json" if arguments.quick else "results.json"))
     results.values["machine"] = describe_machine(make_trl_python(folder))
-    comparison = Comparison(folder, results, time.monotonic() + 60 * arguments.minutes)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    comparison = Comparison(folder, results, deadline, again=1 if arguments.capped else AGAIN, calm=arguments.calm)
     ended = finish(
         lambda: [
             compare(
                 comparison,
                 shape,
-                repeats=1 if arguments.quick else arguments.repeats,
+                repeats=1 if arguments.quick or arguments.capped else arguments.repeats,
                 quick=arguments.quick,
+                capped=arguments.capped,
                 search_only=arguments.search_only,
-                redo_ours=arguments.again,
+                again=arguments.again,
             )
             for shape in shapes
         ]

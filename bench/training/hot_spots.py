@@ -1,8 +1,9 @@
 """`hot_spots.py JOB_FOLDER [--json]`: where the time of our trainer's steps goes, and what share of the peak it reaches.
 
 Runs the job as `python -m app.training` does, with torch's profiler on for some steps after the warm-up. Operators are
-put into groups; the floating point operations of matrix products are counted from their shapes. The share of the peak
-uses the seconds of steps that ran without the profiler.
+put into groups; the floating point operations of matrix products and of attention are counted from their shapes. Shares are
+of the time of all lanes (micro-batches side by side, one thread each). The share of the peak uses the seconds of steps that
+ran without the profiler.
 """
 
 import argparse
@@ -41,6 +42,8 @@ class Profile:
 
     seconds: float = 0.0
     """Of the profiled steps by the clock."""
+    lanes: int = 1
+    """Threads that worked in them at the same time."""
     tokens: int = 0
     groups: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     operators: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0, 0.0]))
@@ -61,6 +64,12 @@ def count_flops(name: str, shapes: list[Any]) -> float:
         case "addmm" | "addmm_" | "baddbmm" | "baddbmm_":
             first, second = sized[-2:]
             return 2.0 * math.prod(first) * second[-1]
+        case "attention" | "attention_backward":
+            # Ours (primitives.py): Q K^T and P V, and in the backward pass dP, dV, dQ, dK; the scores that are computed
+            # again do not count. Half of them lie in the future.
+            rows, heads, length, width = sized[0]
+            products = 2 if name == "attention" else 4
+            return products * rows * heads * length * length * width
     return 0.0
 
 
@@ -69,7 +78,7 @@ def read_profile(events: Any, profile: Profile) -> None:
     known = {operator: group for group, operators in GROUPS.items() for operator in operators}
     for event in events:
         seconds = event.self_cpu_time_total / 1e6
-        name = event.key.removeprefix("aten::")
+        name = event.key.removeprefix("aten::").removeprefix("affinage::")
         if event.key.startswith("ProfilerStep") or not seconds:
             continue
         is_operator = "::" in event.key
@@ -95,7 +104,11 @@ def run(job_folder: Path) -> tuple[Profile, list[float]]:
     from app.training.stopping import StopWatch
 
     profile, plain = Profile(), []
-    profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True)
+    profiler = torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU],
+        record_shapes=True,
+        experimental_config=torch._C._profiler._ExperimentalConfig(profile_all_threads=True),
+    )
     append = JobDir.append
     state = {"tokens": 0}
 
@@ -109,7 +122,7 @@ def run(job_folder: Path) -> tuple[Profile, list[float]]:
                 profiler.start()
             elif event.step > begin:
                 profile.seconds += event.step_seconds
-            elif event.step > 1:
+            if 1 < event.step <= begin:
                 plain.append((event.tokens - state["last"]) / event.step_seconds)
             if event.step == last:
                 profiler.stop()
@@ -120,8 +133,10 @@ def run(job_folder: Path) -> tuple[Profile, list[float]]:
     JobDir.append = watch  # type: ignore[method-assign]
     job_dir = JobDir(job_folder)
     train(job_dir, StopWatch(job_dir))
+    worked = {event.thread for event in profiler.events() if event.name in ("aten::mm", "aten::addmm")}
+    profile.lanes = min(len(worked), torch.get_num_threads())
     read_profile(profiler.key_averages(group_by_input_shape=True), profile)
-    profile.groups[PYTHON] += max(0.0, profile.seconds - sum(profile.groups.values()))
+    profile.groups[PYTHON] += max(0.0, profile.lanes * profile.seconds - sum(profile.groups.values()))
     return profile, plain
 
 
@@ -132,17 +147,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     profile, speeds = run(arguments.job_folder.absolute())
-    speed = statistics.median(speeds)
+    speed = statistics.median(speeds) if speeds else profile.tokens / profile.seconds  # a run of three steps has no others
     flops = profile.product_flops / profile.tokens
     content = {
         "tokens_per_second": speed,
         "profiled_tokens_per_second": profile.tokens / profile.seconds,
         "flops_per_token": flops,
-        "product_gflops": profile.product_flops / profile.product_seconds / 1e9,
+        "product_gflops": profile.product_flops * profile.lanes / profile.product_seconds / 1e9,
         "reached_gflops": flops * speed / 1e9,
-        "groups": {name: seconds / profile.seconds for name, seconds in sorted(profile.groups.items(), key=lambda i: -i[1])},
-        "operators": _largest(profile.operators, 30, profile.seconds),
-        "sizes": _largest(profile.sizes, 24, profile.seconds),
+        "lanes": profile.lanes,
+        "groups": {
+            name: seconds / profile.lanes / profile.seconds
+            for name, seconds in sorted(profile.groups.items(), key=lambda i: -i[1])
+        },
+        "operators": _largest(profile.operators, 30, profile.lanes * profile.seconds),
+        "sizes": _largest(profile.sizes, 24, profile.lanes * profile.seconds),
     }
     if arguments.json:
         print(json.dumps(content))

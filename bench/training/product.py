@@ -25,8 +25,10 @@ class Product:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def write_job(self, workload: Workload, target: Path, **changes: Any) -> JobDir:
+    def write_job(self, workload: Workload, target: Path, *, file: Path | None = None, **changes: Any) -> JobDir:
         """Return a job folder at `target` for the workload's rows. `changes` are options of `finetune`.
+
+        The product imports `file`, or else the workload's rows.
 
         The product plans and writes the job. Two things are then changed: the rows are exactly the workload's, none held
         out (the judge measures them for every trainer alike), and no checkpoint falls into the measurement.
@@ -41,9 +43,8 @@ class Product:
         studio = open_studio(settings)
         try:
             model = EMBEDDED_ID if shape.model == "embedded" else str(workload.model)
-            dataset = dataset_service.import_upload(
-                studio, workload.train_file, filename=workload.train_file.name, name=target.name
-            ).dataset_id
+            source_file = file or workload.train_file
+            dataset = dataset_service.import_upload(studio, source_file, filename=source_file.name, name=target.name).dataset_id
             job = studio.job_dir(finetune(studio, dataset, model, device_id="cpu", **options).job_id).read_job()
         finally:
             studio.close()

@@ -22,7 +22,8 @@ WARM_UP_STEPS = 1
 """Steps whose time does not count."""
 LIMIT_SECONDS = 900
 DISTURBED_CORES = 0.1
-"""A run beside which other processes took more than this does not count as long as it can be done again."""
+"""A run beside which other processes, or other guests of the machine, took more than this does not count as long as it can be
+done again."""
 TRL_REQUIREMENT = "trl==1.16.*"
 
 
@@ -48,8 +49,8 @@ class Run:
 
     @property
     def disturbed(self) -> bool:
-        """Whether other processes worked beside it."""
-        return self.others_cores > DISTURBED_CORES
+        """Whether somebody else had a share of its processor."""
+        return self.others_cores + self.stolen_cores > DISTURBED_CORES
 
 
 class Results:

@@ -14,6 +14,12 @@ from trainers import AFFINAGE
 GB = 1e9
 ENOUGH_RUNS = 3
 PACKAGES = ("torch", "transformers", "peft")
+AS_IT_COMES, BEST_TRL, BEST_PLAIN = "TRL as it comes", "TRL: ", "plain loop: "
+"""How the names of the peers' settings begin."""
+ASKED_SPEED = {AS_IT_COMES: 5.5, BEST_TRL: 2.5, BEST_PLAIN: 1.8}
+"""How many times as fast Affinage is meant to be."""
+ASKED_LOSS, ASKED_SHARE = 0.01, 0.40
+"""Largest distance of held-out losses, and smallest share of the machine's peak."""
 
 
 def describe_machine(trl_python: Path) -> dict[str, Any]:
@@ -99,6 +105,31 @@ def summarise(results: Results) -> dict[str, Any]:
     return found
 
 
+def list_goals(shape: dict[str, Any]) -> list[tuple[str, bool]]:
+    """Return what was meant to be reached on a shape, with the figure, and whether it was."""
+    rows: dict[str, Any] = shape["rows"]
+    ours = rows.get(AFFINAGE.name)
+    found: list[tuple[str, bool]] = []
+    if not ours:
+        return found
+    for title, asked in ASKED_SPEED.items():
+        for setting, ratio in shape["ratios"].items():
+            if setting.startswith(title):
+                found.append((f"{ratio:.2f}x {title.removesuffix(': ')} (asked: {asked}x)", ratio >= asked))
+    for setting, row in rows.items():
+        if setting.startswith(BEST_TRL):
+            less = ours["peak_bytes"] < row["peak_bytes"]
+            found.append((f"{ours['peak_bytes'] / GB:.2f} GB beside TRL's {row['peak_bytes'] / GB:.2f} GB (asked: less)", less))
+        if setting != AFFINAGE.name and ours["heldout_loss"] and row["heldout_loss"]:
+            more = ours["heldout_loss"] / row["heldout_loss"] - 1
+            name = setting.partition(":")[0].partition(",")[0]
+            found.append((f"held-out loss {more:+.2%} beside {name} (asked: at most {ASKED_LOSS:+.0%})", more <= ASKED_LOSS))
+    if shape["share_of_peak"]:
+        share = shape["share_of_peak"]
+        found.append((f"{share:.0%} of the peak (asked: {ASKED_SHARE:.0%})", share >= ASKED_SHARE))
+    return found
+
+
 def write_document(results: Results, folder: Path) -> str:
     """Return everything that was measured, in Markdown. What scale.py and learning.py left in `folder` is part of it."""
     figures = summarise(results)
@@ -128,8 +159,8 @@ medians, lowest and highest, number of runs. The held-out loss (nats per answer 
 same code (transformers + PEFT, fp32). "TRL as it comes" is `SFTTrainer` with nothing set that it does not ask for.
 The search for the peers' best settings tries micro-batches of 1, 2, 4, 8 rows, then every other switch, one at a time,
 from the best of them, then the two that helped most together; on the shapes after the first, the micro-batch with the
-switches that were best there. A run beside which other processes took more than a tenth
-of a core was done again, at most twice; a star marks those that were disturbed to the last.
+switches that were best there. What was tried is listed below each shape. A run beside which other processes, or other guests
+of the machine, took more than a tenth of a core was done again; a star marks those that were disturbed to the last.
 """
 
 
@@ -151,8 +182,10 @@ def _write_shape(name: str, shape: dict[str, Any]) -> str:
             f"| {setting} | {speed} | {f'{ratio:.2f}x as fast' if ratio else ''} | {row['peak_bytes'] / GB:.2f} GB "
             f"| {row['wall_seconds']:.0f} s | {f'{loss:.4f}' if loss else ''} |"
         )
+    if goals := list_goals(shape):
+        lines += ["", *(f"- {'reached' if met else '**not reached**'}: {text}" for text, met in goals)]
     if any(row["runs"] < ENOUGH_RUNS for row in shape["rows"].values()):
-        lines += ["", f"Provisional: fewer than {ENOUGH_RUNS} runs of each finalist, and the search may not be finished."]
+        lines += ["", f"Fewer than {ENOUGH_RUNS} runs of each finalist: chance has a larger part in the figures."]
     if shape["base_heldout_loss"]:
         lines += ["", f"Held-out loss before training: {shape['base_heldout_loss']:.4f}."]
     if shape["profile"] and shape["peak_gflops"]:
@@ -166,7 +199,7 @@ def _write_shape(name: str, shape: dict[str, Any]) -> str:
 
 
 def _mark(row: dict[str, Any]) -> str:
-    """Return a star where a run counts although other processes worked beside it."""
+    """Return a star where a run counts although somebody else worked beside it."""
     return "*" if row["disturbed"] else ""
 
 

@@ -58,6 +58,12 @@ def list_micro_batches(base: Setting, batch: int) -> list[Setting]:
     return [replace(base, micro_batch=size, packing=False) for size in sizes]
 
 
+def list_neighbours(base: Setting, batch: int) -> list[Setting]:
+    """Return of `list_micro_batches` those of at most twice and at least half the rows of `base`."""
+    near = (base.micro_batch // 2, base.micro_batch, base.micro_batch * 2)
+    return [setting for setting in list_micro_batches(base, batch) if setting.micro_batch in near]
+
+
 def list_variations(best: Setting, batch: int) -> list[Setting]:
     """Return the second round: every other switch, one at a time, from the best of the first."""
     found = [

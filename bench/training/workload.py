@@ -40,8 +40,8 @@ SHAPES = (
     Shape("SmolLM2-135M, alpaca rows", "embedded", str(ALPACA), rows=32, length=512, batch=8),
     Shape("GPT-2 124M, alpaca rows", "gpt2", str(ALPACA), rows=24, length=512, batch=8),
     Shape("SmolLM2-135M, rows of 128", "embedded", "text", rows=32, length=128, batch=8),
-    Shape("SmolLM2-135M, rows of 512", "embedded", "text", rows=16, length=512, batch=8, heldout=12),
-    Shape("SmolLM2-135M, rows of 1024", "embedded", "text", rows=8, length=1024, batch=4, heldout=8),
+    Shape("SmolLM2-135M, rows of 512", "embedded", "text", rows=24, length=512, batch=8, heldout=12),
+    Shape("SmolLM2-135M, rows of 1024", "embedded", "text", rows=12, length=1024, batch=4, heldout=8),
 )
 """The shapes of the published table. TRL's own batch is 8; 4 rows of 1024 tokens are the work of 8 rows of 512."""
 

@@ -3,7 +3,7 @@ import userEvent from "@testing-library/user-event";
 import { expect, test } from "vitest";
 import { mergeJobs } from "@/lib/progress";
 import { open } from "./render";
-import { job, plan, serve } from "./server";
+import { job, jobDetail, serve } from "./server";
 
 const COUNT = 230;
 const jobs = Array.from({ length: COUNT }, (_, at) => job({ job_id: `job-${COUNT - at}`, name: `Training ${COUNT - at}`, status: "succeeded" }));
@@ -18,7 +18,7 @@ function page(path: string) {
 test("every job is listed once, the newest at first and the others as they are asked for", async () => {
   serve({
     "GET /api/jobs": (_body: unknown, path: string) => page(path),
-    "GET /api/jobs/job-230": { ...jobs[0], plan, commands: {}, notices: [], adapter_path: null },
+    "GET /api/jobs/job-230": jobDetail(job({ job_id: "job-230" })),
     "GET /api/jobs/job-230/metrics": { name: "loss", steps: [], values: [] },
   });
   open("/dashboard?job=job-230");

@@ -4,11 +4,11 @@ import { describe, expect, test } from "vitest";
 import { countAhead } from "@/lib/progress";
 import type { Job } from "@/types/api";
 import { open, violations } from "./render";
-import { job, plan, serve } from "./server";
+import { job, jobDetail, plan, serve } from "./server";
 
 const answersFor = (shown: Job, others: Job[] = []) => ({
   "GET /api/jobs": { jobs: [shown, ...others] },
-  [`GET /api/jobs/${shown.job_id}`]: { ...shown, plan, commands: {}, notices: [], adapter_path: null },
+  [`GET /api/jobs/${shown.job_id}`]: jobDetail(shown),
   [`GET /api/jobs/${shown.job_id}/metrics`]: { name: "loss", steps: [], values: [] },
   [`GET /api/jobs/${shown.job_id}/checkpoints`]: {
     checkpoints: [
@@ -61,4 +61,12 @@ test("jobs of a higher priority and older ones of the same start earlier", () =>
   const jobs = [queued("newest", 0), queued("urgent", 3), job({ job_id: "runs" }), queued("oldest", 0)];
   const waiting = jobs.filter(({ status }) => status === "queued");
   expect(waiting.map((one) => countAhead(jobs, one))).toEqual([2, 0, 1]);
+});
+
+test("the duration of a paused training stands still, without the time of its pause", async () => {
+  const paused = job({ status: "paused", started_at: "2026-11-22T10:00:01.000Z" });
+  serve({ ...answersFor(paused), "GET /api/jobs/job-1": jobDetail(paused, { worked_seconds: 95 }) });
+  open("/dashboard?job=job-1");
+  const label = await screen.findByText("Duration");
+  expect(label.parentElement?.textContent).toMatch(/1\smin\s35\ss/);
 });

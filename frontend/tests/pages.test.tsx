@@ -2,7 +2,7 @@ import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, test } from "vitest";
 import { open, violations } from "./render";
-import { dataset, job, model, plan, ranked, recommendation, serve, tokenReport, tokenRow } from "./server";
+import { dataset, job, jobDetail, model, plan, ranked, recommendation, serve, tokenReport, tokenRow } from "./server";
 
 const models = [
   model(),
@@ -28,7 +28,7 @@ const answers = {
   "POST /api/plans": plan,
   "POST /api/start-finetuning": { job_id: "job-1", status: "queued", plan, warnings: [] },
   "GET /api/jobs": { jobs: [job()] },
-  "GET /api/jobs/job-1": { ...job(), plan, commands: {}, notices: [], adapter_path: null },
+  "GET /api/jobs/job-1": jobDetail(job()),
   "GET /api/jobs/job-1/metrics": { name: "loss", steps: [1, 2, 3], values: [3, 2, 1.5] },
 };
 
@@ -88,7 +88,7 @@ describe("dashboard", () => {
 
   test("says why a job failed and what to do", async () => {
     const failed = job({ status: "failed", error: { code: "oom_host", message: "Memory ran out.", hint: "Choose a smaller model.", evidence: "" } });
-    serve({ ...answers, "GET /api/jobs": { jobs: [failed] }, "GET /api/jobs/job-1": { ...failed, plan, commands: {}, notices: [], adapter_path: null } });
+    serve({ ...answers, "GET /api/jobs": { jobs: [failed] }, "GET /api/jobs/job-1": jobDetail(failed) });
     open("/dashboard?job=job-1");
     const alert = await screen.findByRole("alert");
     expect(within(alert).getByText(/Memory ran out/)).toBeDefined();

@@ -1,6 +1,6 @@
 /** A small stand-in for the server, typed with its contract; the real one is used in e2e. */
 import { vi } from "vitest";
-import type { Dataset, Hardware, Health, Job, Model, Plan, Recommendation, RecommendedModel, TokenReport, TokenRow } from "@/types/api";
+import type { Dataset, Hardware, Health, Job, JobDetail, Model, Plan, Recommendation, RecommendedModel, TokenReport, TokenRow } from "@/types/api";
 
 export const model = (over: Partial<Model> = {}): Model => ({
   id: "gpt2",
@@ -212,6 +212,19 @@ export const job = (over: Partial<Job> = {}): Job => ({
   error: null,
   last_seq: 70,
   can_chat: false,
+  ...over,
+});
+
+/** What GET /api/jobs/{id} answers for a job. */
+export const jobDetail = (shown: Job, over: Partial<JobDetail> = {}): JobDetail => ({
+  ...shown,
+  plan,
+  commands: {},
+  request: { dataset_id: shown.dataset_id, model_name: shown.model_id },
+  notices: [],
+  adapter_path: null,
+  worked_seconds: 0,
+  working_since: null,
   ...over,
 });
 

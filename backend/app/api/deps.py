@@ -1,4 +1,4 @@
-"""What routes ask for: the studio, a session, the reader's language."""
+"""What routes ask for: the studio, a session, the reader's language. What only looks is `async`: no thread is asked for it."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -10,7 +10,7 @@ from app.core.messages import Language, pick_language
 from app.services.studio import Studio
 
 
-def get_studio(request: Request) -> Studio:
+async def get_studio(request: Request) -> Studio:
     """Return the studio that the lifespan opened."""
     studio: Studio = request.app.state.studio
     return studio
@@ -18,11 +18,12 @@ def get_studio(request: Request) -> Studio:
 
 def get_session(request: Request) -> Iterator[Session]:
     """One request, one reading transaction. Writing services open their own and commit before they return."""
-    with get_studio(request).database.reading() as session:
+    studio: Studio = request.app.state.studio
+    with studio.database.reading() as session:
         yield session
 
 
-def get_language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
+async def get_language(accept_language: Annotated[str | None, Header(include_in_schema=False)] = None) -> Language:
     """Return the language in which sentences are answered."""
     return pick_language(accept_language)
 

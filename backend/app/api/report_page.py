@@ -58,11 +58,11 @@ def render_report(job: TrainingJob, report: ReportRead, events: Sequence[JobEven
 
 
 def list_figures(measures: Sequence[MeasuredRead], language: Language) -> list[list[str]]:
-    """Return a line of texts a measure: name, rows, base, prompted, tuned, interval. A loss is followed by its perplexity."""
+    """Return a line of texts a measure: name, rows, base, prompted, tuned, interval. The perplexity follows the first, a loss."""
     lines = []
     for found in measures:
         lines.append(_line(found, language))
-        if found.name == "loss":
+        if found is measures[0]:
             values = [found.base, found.prompted, found.tuned]
             shown = ["" if value is None else decimal(math.exp(min(value, 700.0)), language) for value in values]
             lines.append([localise("measure.perplexity", language)[0], str(found.rows), *shown, ""])

@@ -44,11 +44,12 @@ def comparison_read(comparison: Comparison, language: Language) -> ComparisonRea
         **comparison.model_dump(exclude={"schema_version", "measures", "knowledge", "remarks"}),
         summary=summary,
         measures=[_measured_read(found, language) for found in comparison.measures],
-        knowledge=[_measured_read(found, language) for found in comparison.knowledge],
+        knowledge=[_measured_read(found, language, general=True) for found in comparison.knowledge],
         remarks=[notice_read(remark.key, remark.params, language) for remark in comparison.remarks],
     )
 
 
-def _measured_read(found: Measured, language: Language) -> MeasuredRead:
-    label = localise(f"measure.{found.name}", language)[0]
+def _measured_read(found: Measured, language: Language, *, general: bool = False) -> MeasuredRead:
+    name = "general_loss" if general and found.name == "loss" else found.name
+    label = localise(f"measure.{name}", language)[0]
     return MeasuredRead(**found.model_dump(), label=label, share=found.name != "loss", change=found.change, verdict=found.verdict)

@@ -16,6 +16,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import error_response
+from app.api.streams import Turnstile, Visit, is_job_stream
 from app.core.errors import AffinageError, Forbidden, Unauthorized
 from app.core.messages import pick_language
 from app.core.settings import Settings
@@ -49,6 +50,7 @@ class Gate:
         self.app = app
         self.access = access
         self.strangers = strangers
+        self._turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -80,7 +82,13 @@ class Gate:
             asked = {"WWW-Authenticate": "Bearer"} if problem.status_code == 401 else None
             await error_response(problem, language, asked, path=scope["path"])(scope, receive, send_with_headers)
             return
-        await app(scope, limited(scope, receive), send_with_headers)
+        if is_job_stream(scope["path"]):
+            await self._turnstile.wait_for_turn()
+        receive = limited(scope, receive)
+        if self.access.required and app is self.app:
+            await Visit(receive, send_with_headers, lambda: self._has_entered(headers)).serve(app, scope)
+            return
+        await app(scope, receive, send_with_headers)
 
     def _has_entered(self, headers: Headers) -> bool:
         cookie = cookie_parser(headers.get("cookie", "")).get(cookie_name(self.access.settings))

@@ -295,6 +295,7 @@ def job_detail(studio: Studio, session: Session, row: JobRow, language: Language
     job = TrainingJob.model_validate_json(row.spec)
     adapter = studio.job_dir(row.job_id).adapter
     noted = job_service.notices(session, row.job_id)
+    worked_seconds, working_since = job_service.worked_time(session, row)
     return JobDetail.model_validate(
         {
             **_job_fields(studio, row, language),
@@ -303,6 +304,8 @@ def job_detail(studio: Studio, session: Session, row: JobRow, language: Language
             "request": reproducing.make_request(job),
             "notices": [notice_read(note.key, note.params, language) for note in noted],
             "adapter_path": str(adapter) if row.status == JobStatus.SUCCEEDED and adapter.is_dir() else None,
+            "worked_seconds": worked_seconds,
+            "working_since": working_since,
         }
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.flags import JsonFlag
+from app.cli.import_progress import show_progress
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def check_file(
     from app.services.dataset_check import check_path
 
     try:
-        answer = check_read(check_path(file, mapping=_given_mapping(terminal, shape, parts)), terminal.language)
+        with show_progress(terminal) as watch:
+            found = check_path(file, mapping=_given_mapping(terminal, shape, parts), watch=watch)
+        answer = check_read(found, terminal.language)
     except AffinageError as error:
         if not terminal.as_json:
             raise
@@ -123,7 +126,8 @@ def import_path(
     from app.api.wording import dataset_read
     from app.services import dataset_service
 
-    info = dataset_service.import_upload(studio, file, filename=file.name, name=name, mapping=mapping)
+    with show_progress(terminal) as watch:
+        info = dataset_service.import_upload(studio, file, filename=file.name, name=name, mapping=mapping, watch=watch)
     return dataset_read(info, terminal.language)
 
 

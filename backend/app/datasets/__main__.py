@@ -6,15 +6,13 @@ Runs a model's chat template under limits: memory, processor time, and no file m
 import json
 import resource
 import sys
-from array import array
-from itertools import islice
 from pathlib import Path
 
 from app.contracts.dataset import Example
 from app.core.errors import AffinageError
-from app.datasets.counting import count_examples
+from app.datasets.parallel_counting import WorkerFailed, count_file
 from app.datasets.render import Renderer
-from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken, write_count
+from app.datasets.tokens import CHILD_SECONDS, REFUSED, ShownRow, ShownToken
 
 MEMORY_BYTES = 3 << 30
 """Address space; a tokenizer with 256,000 entries takes about 1 GiB of it."""
@@ -25,7 +23,8 @@ def main(arguments: list[str]) -> int:
     _set_limits()
     try:
         if arguments[0] == "count":
-            sys.stdout.buffer.write(_count(Path(arguments[1]), Path(arguments[2]), int(arguments[3])).tobytes())
+            numbers = count_file(Renderer.load(Path(arguments[2])), Path(arguments[1]), int(arguments[3]))
+            sys.stdout.buffer.write(numbers.tobytes())
         else:
             example = Example.model_validate_json(sys.stdin.buffer.read())
             sys.stdout.write(_show(example, Path(arguments[1]), int(arguments[2]), arguments[3] == "judged").model_dump_json())
@@ -34,6 +33,8 @@ def main(arguments: list[str]) -> int:
         return REFUSED
     except MemoryError:
         sys.stderr.write("out of memory\n")
+        return 1
+    except WorkerFailed:
         return 1
     return 0
 
@@ -44,16 +45,6 @@ def _set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _count(rows_file: Path, model_path: Path, every: int) -> "array[int]":
-    """Return the numbers of a TokenCount for every `every`-th row, one after the other (write_count)."""
-    numbers = array("I")
-    with rows_file.open("rb") as file:
-        examples = map(Example.model_validate_json, islice(file, 0, None, every))
-        for count in count_examples(Renderer.load(model_path), examples):
-            numbers.extend(write_count(count))
-    return numbers
 
 
 def _show(example: Example, model_path: Path, max_length: int, judged: bool) -> ShownRow:

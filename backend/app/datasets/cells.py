@@ -14,7 +14,8 @@ class Unusable(Exception):
 
     def problem(self, row: int) -> Problem:
         """Return it with its row."""
-        return Problem(row=row, column=self.column, key=self.key, params=self.params)
+        params = {name: make_writable(value) if isinstance(value, str) else value for name, value in self.params.items()}
+        return Problem(row=row, column=self.column, key=self.key, params=params)
 
 
 def read_text(values: Values[str, object], column: str | None) -> str:
@@ -31,17 +32,29 @@ def read_text(values: Values[str, object], column: str | None) -> str:
 
 def read_tidy(values: Values[str, object], column: str | None) -> str:
     """Return a value as text without the white space around it; the indentation of several lines (code) stays."""
-    value = values.get(column) if column is not None else None
-    plain = isinstance(value, str) and value.isascii() and "\r" not in value
-    text = str(value) if plain else read_text(values, column)
+    return tidy(read_text(values, column))
+
+
+def tidy(text: str) -> str:
+    """Return a text with unified line breaks and without the white space around it; an indented first line stays so."""
+    text = unify_breaks(text)
     stripped = text.strip()
     return stripped if "\n" not in stripped else text.strip("\n").rstrip()
 
 
+def unify_breaks(text: str) -> str:
+    """Return a text whose lines all end in `\\n`."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def make_writable(text: str) -> str:
+    """Return a text with question marks for half surrogate pairs, to be shown."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def check_text(text: str, column: str | None) -> str:
     """Unify line breaks; refuse half surrogate pairs (`\\ud800` in JSON), which no encoding can write. Raise Unusable."""
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = unify_breaks(text)
     if not text.isascii():
         try:
             text.encode()

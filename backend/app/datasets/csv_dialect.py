@@ -88,9 +88,15 @@ def count_titles(rows: list[list[str]], width: int) -> int:
         filled = sum(1 for cell in row if cell.strip())
         title = width > 1 and filled <= 1 and (len(row) == 1 or width > 2)
         title = title or (len(row) < width and filled * 2 < width)
+        title = title or (filled == 1 and len(row) == width == 2 and not any(map(str.strip, _next(rows, number))))
         if not title and filled:
             return number
     return 0
+
+
+def _next(rows: list[list[str]], number: int) -> list[str]:
+    """Return the record after another one; a record with text where there is none."""
+    return rows[number + 1] if number + 1 < len(rows) else ["-"]
 
 
 def _best_delimiter(sample: str, *, whole: bool) -> _Reading:

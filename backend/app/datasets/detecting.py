@@ -1,9 +1,11 @@
 """Guess which column plays which part, from the names of the columns and the first rows."""
 
+import ast
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from app.contracts.dataset import Mapping, Shape
@@ -53,6 +55,8 @@ SPLITS = {
 """What a row's own split is called, and whether its rows are held out."""
 TOOLS_NAMES = ("tools", "functions", "available_tools", "tool_definitions", "outils")
 """Where chat data describe the tools that an assistant may call."""
+TREE_NAMES = ("role", "parent_id", "speaker")
+"""Beside a text they say that it is one turn of a conversation whose turns are rows of their own."""
 MEDIA_NAMES = ("image", "images", "audio", "audios", "video", "videos")
 
 _NO_TOOLS: tuple[object, ...] = (None, "", "[]", "null", [], {})
@@ -61,6 +65,10 @@ _LONGEST_CLASS = 60
 _MOST_PROPOSED_COLUMNS = 4
 TEXT_COLUMN = "text"
 _MEDIA_MARKS = re.compile(r"<img>[^<]+\.\w+[^<]*</img>|<(?:image|audio|video)>(?!.*</(?:image|audio|video)>)", re.DOTALL)
+_LITERAL_TURN = re.compile(r"\s*\[\s*\{\s*['\"]")
+_BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
+_LONGEST_LITERAL = 1 << 17
+"""Characters of a list as Python shows it: parsing takes some hundred bytes of memory for each."""
 _SHORTEST_LINE = 15
 """Mean characters of the lines of a text file; lists of codes and words have fewer."""
 _SHORTEST_TEXT = 40
@@ -126,7 +134,9 @@ def _by_content(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping | N
 
 
 def _reads_like_text(column: str, columns: Sequence[str], sample: Sequence[RawRow]) -> bool:
-    """Say whether a column called "text" is what the rows are about: long, or not surrounded by a table of other things."""
+    """Say whether a column called "text" is what the rows are about: long, and not surrounded by a table of other things."""
+    if _Names(columns).find(TREE_NAMES):
+        return False
     if len(columns) <= _MOST_PROPOSED_COLUMNS and list(columns) != [TEXT_COLUMN]:
         return True
     return _mean_length(column, sample) >= (_SHORTEST_TEXT if len(columns) > 1 else _SHORTEST_LINE)
@@ -190,7 +200,7 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
             ("prompt_completion", PROMPT_NAMES),
         )
         for shape, wanted in shapes:
-            if (prompt := names.find(wanted)) and _holds_text(prompt, sample):
+            if (prompt := names.find(wanted)) and _holds_prompt(prompt, sample):
                 if judgement:
                     return Mapping(
                         shape="unpaired", instruction=prompt, input=context, output=output, label=judgement, system=system
@@ -269,13 +279,25 @@ def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:
 
 
 def parse_turns(value: object) -> object:
-    """Return a list of turns; in CSV it stands as JSON text in the cell. Anything else comes back unchanged."""
+    """Return a list of turns; in CSV it stands as JSON text in the cell, or as Python shows it (pandas).
+
+    Anything else comes back unchanged.
+    """
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             return json.loads(value)
         except (ValueError, RecursionError):
-            return value
+            return _parse_literal(value)
     return value
+
+
+def _parse_literal(text: str) -> object:
+    """Return the list that a text shows in Python's way, numpy's included (no commas between lines); else the text."""
+    if len(text) <= _LONGEST_LITERAL and _LITERAL_TURN.match(text):
+        for written in (text, _BETWEEN_TURNS.sub("}, {", text)):
+            with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                return ast.literal_eval(written.strip())
+    return text
 
 
 def _turns_shape(values: Iterable[object]) -> Shape | None:
@@ -337,6 +359,11 @@ def _holds_text_lists(column: str, sample: Sequence[RawRow]) -> bool:
 def _holds_text(column: str, sample: Sequence[RawRow]) -> bool:
     """Say whether any of the first rows has text there (a vocabulary file maps the word "prompt" to a number)."""
     return any(isinstance(row.values.get(column), str) for row in sample)
+
+
+def _holds_prompt(column: str, sample: Sequence[RawRow]) -> bool:
+    """Say whether any of the first rows has text or a list of turns there."""
+    return _holds_text(column, sample) or _turns_shape(row.values.get(column) for row in sample) is not None
 
 
 class _Names:

@@ -9,7 +9,7 @@ from charset_normalizer import from_bytes
 from app.core.errors import DatasetInvalid, Unsupported
 
 _SAMPLE_BYTES = 1 << 16
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

@@ -7,7 +7,7 @@ from app.contracts.dataset import Mapping, PlainExample, PlainMessage, Problem
 from app.datasets.cells import Unusable, check_text, kind_of, read_text, read_tidy
 from app.datasets.detecting import parse_turns, read_judgement
 from app.datasets.rows import RawRow
-from app.datasets.turns import read_turns
+from app.datasets.turns import read_turns, split_transcript
 
 
 def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[PlainExample], Sequence[Problem]]:
@@ -61,16 +61,21 @@ def _example(raw: RawRow, mapping: Mapping) -> PlainExample:
 
 
 def _pair(values: Values[str, object], mapping: Mapping, answer_column: str | None) -> list[PlainMessage]:
-    """The question, then the answer; system text and earlier turns before them."""
-    question = _question(values, mapping)
-    answer = read_tidy(values, answer_column)
-    if not answer:
+    """The question, then the answer; system text and earlier turns before them. Either may be a list of turns."""
+    asked, answer = values.get(mapping.instruction or ""), values.get(answer_column or "")
+    turns = _find_turns(asked)
+    question = read_turns(turns, mapping.instruction) if turns else [_question(values, mapping)]
+    if turns := _find_turns(answer):
+        answered = read_turns(turns, answer_column)
+    elif text := read_tidy(values, answer_column):
+        answered = [{"role": "assistant", "content": text}]
+    else:
         raise Unusable("empty_answer", answer_column)
     messages = _system(values, mapping) if mapping.system else []
     if mapping.history:
         messages += _history(values, mapping.history)
-    messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": answer})
+    messages += question
+    messages += _ending_in_answer(answered, answer_column)
     return messages
 
 
@@ -85,7 +90,8 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
         if isinstance(value, dict | list):
             turns = read_turns(value if isinstance(value, list) else [value], column)
         elif answer := read_tidy(values, column):
-            turns = [{"role": "assistant", "content": answer}]
+            alone = mapping.instruction is None and mapping.messages is None
+            turns = (split_transcript(answer) if alone else None) or [{"role": "assistant", "content": answer}]
         else:
             raise Unusable("empty_answer", column)
         answers.append(_ending_in_answer(turns, column))
@@ -108,7 +114,14 @@ def _prompt(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]
         value = value.get("messages")
     if isinstance(value, list) and value:
         return read_turns(value, column)
-    return [{"role": "user", "content": _question(values, mapping)}]
+    return [_question(values, mapping)]
+
+
+def _find_turns(value: object) -> list[object]:
+    """Return a turn, or a list of turns, that stands where a text could; nothing for a text and for anything else."""
+    turns = value if isinstance(value, list) else [value]
+    first = turns[0] if turns else None
+    return turns if isinstance(first, dict) and ("role" in first or "from" in first) else []
 
 
 def _ending_in_answer(turns: list[PlainMessage], column: str | None) -> list[PlainMessage]:
@@ -119,14 +132,14 @@ def _ending_in_answer(turns: list[PlainMessage], column: str | None) -> list[Pla
     return turns[: last + 1]
 
 
-def _question(values: Values[str, object], mapping: Mapping) -> str:
-    """Return the instruction with its input below."""
+def _question(values: Values[str, object], mapping: Mapping) -> PlainMessage:
+    """Return the instruction with its input below, as the user's turn."""
     question = read_tidy(values, mapping.instruction)
     if mapping.input and (context := read_tidy(values, mapping.input)):
         question = f"{question}\n\n{context}" if question else context
     if not question:
         raise Unusable("empty_prompt", mapping.instruction)
-    return question
+    return {"role": "user", "content": question}
 
 
 def _system(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:

@@ -3,47 +3,41 @@
 Rows stream through: memory holds a few numbers per row, whatever the size of the file.
 """
 
-import hashlib
 import json
+import os
 import shutil
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import compress, islice
-from operator import not_
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-import orjson
-
-from app.contracts.dataset import Change, DatasetInfo, Example, Mapping, PlainExample, Problem
+from app.contracts.dataset import Change, DatasetInfo, Example, Mapping, Problem
 from app.core.errors import DatasetInvalid
 from app.core.messages import localise
-from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_split, find_tools
+from app.datasets.cells import make_writable
+from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_tools
 from app.datasets.examples import make_examples
 from app.datasets.reading import SourceFile, open_source, reopen_source
-from app.datasets.rows import Place, RawRow, Watch, unwatched
-from app.datasets.splitting import RowKeys
+from app.datasets.rows import RawRow, Watch, unwatched
+from app.datasets.writing_rows import quantiles, write_rows, write_split
 from app.storage.dataset_dir import DatasetDir
 from app.storage.job_dir import utc_now
-
-MAX_PROBLEMS = 1000
-"""Problems kept in dataset.json; all are counted."""
 
 MAX_DETAILS = 20
 """Problems listed in the refusal of a file without a usable row."""
 
 REPEATED_HEADERS = "repeated_headers"
 """Key of the remark that counts them."""
+REPEATED_KEY = "repeated_key"
+"""Key of the remark that names the first record with a key named twice."""
 TOOLS_UNREAD = "tools_unread"
 """Key of the remark that names the column of tools, which no training reads."""
-_OF_THE_MAPPING = (REPEATED_HEADERS, TOOLS_UNREAD)
-"""Remarks that are made again under another mapping."""
+_MADE_AGAIN = (REPEATED_HEADERS, REPEATED_KEY, TOOLS_UNREAD)
+"""Remarks that every reading of the rows makes."""
 
 _SAMPLE_ROWS = 50
-_BATCH_ROWS = 256
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,10 +67,27 @@ def import_file(
     """
     with target.rebuilt() as fresh:
         opened = open_source(source, filename, fresh.decoded_file, watch)
-        title = (name or PurePath(filename.replace("\\", "/")).stem).strip() or target.dataset_id
+        title = (name or _title(filename)).strip() or target.dataset_id
         kept = fresh.source_file(opened.format)
         shutil.copyfile(source, kept)
         return _build(opened, fresh, dataset_id=target.dataset_id, name=title, created_at=utc_now(), mapping=mapping, watch=watch)
+
+
+def check_file(
+    source: Path, *, filename: str, scratch: Path, mapping: Mapping | None = None, watch: Watch = unwatched
+) -> DatasetInfo:
+    """Return what an import of the file would find out. Nothing is written but what has to be decoded, to `scratch`.
+
+    Raise what import_file raises.
+    """
+    opened = open_source(source, filename, scratch, watch)
+    info, _, _ = _describe(opened, Path(os.devnull), "checked", _title(filename) or "checked", utc_now(), mapping, watch)
+    return info
+
+
+def _title(filename: str) -> str:
+    """Return the name that a file gives to its data set."""
+    return PurePath(filename.replace("\\", "/")).stem.strip()
 
 
 def remap(target: DatasetDir, mapping: Mapping, *, version: DatasetDir | None = None) -> DatasetInfo:
@@ -90,7 +101,7 @@ def remap(target: DatasetDir, mapping: Mapping, *, version: DatasetDir | None = 
         fresh.source_file(info.format).hardlink_to(source)
         if info.decoded:
             fresh.decoded_file.hardlink_to(target.decoded_file)
-        remarks = [remark for remark in info.remarks if remark.key not in _OF_THE_MAPPING]
+        remarks = [remark for remark in info.remarks if remark.key not in _MADE_AGAIN]
         opened = replace(open_again(target), container=info.container, remarks=remarks)
         built = _build(
             opened, fresh, dataset_id=(version or target).dataset_id, name=info.name, created_at=info.created_at, mapping=mapping
@@ -158,7 +169,7 @@ def read_rows(target: DatasetDir, offset: int, limit: int, mapping: Mapping | No
     views: list[RowView] = []
     for raw in islice(opened.rows(), offset, offset + limit):
         examples, problems = make_examples(raw, used)
-        values = {name: shown(value) for name, value in raw.values.items()}
+        values = {make_writable(name): shown(value) for name, value in raw.values.items()}
         example = Example.model_validate(examples[0]) if examples else None
         views.append(RowView(raw.row, values, example, [*problems]))
     return views
@@ -168,30 +179,7 @@ def shown(value: object) -> str:
     """Return a value of the file as text: JSON for what is no text, nothing for null."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-@dataclass
-class _Counts:
-    """What one pass over the rows finds out."""
-
-    rows_in_file: int = 0
-    skipped_rows: int = 0
-    repeated_headers: int = 0
-    problem_count: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    characters: "array[int]" = field(default_factory=lambda: array("I"))
-    keys: RowKeys = field(default_factory=RowKeys)
-
-    def add_repeated_header(self) -> None:
-        """Count a header that stands again between the rows."""
-        self.repeated_headers += 1
-
-    def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Count all, keep the first."""
-        self.problem_count += len(problems)
-        self.problems += problems[: MAX_PROBLEMS - len(self.problems)]
+    return make_writable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _build(
@@ -205,6 +193,19 @@ def _build(
     watch: Watch = unwatched,
 ) -> DatasetInfo:
     """Write rows.jsonl, train.jsonl, heldout.jsonl and dataset.json into `fresh`."""
+    info, heldout, lengths = _describe(opened, fresh.rows_file, dataset_id, name, created_at, mapping, watch)
+    write_split(fresh, heldout, lengths, watch)
+    fresh.write_info(info)
+    return info
+
+
+def _describe(  # noqa: PLR0917 - what a data set is called, then how it is read
+    opened: SourceFile, rows_file: Path, dataset_id: str, name: str, created_at: str, mapping: Mapping | None, watch: Watch
+) -> tuple[DatasetInfo, bytearray, "array[int]"]:
+    """Read the file, write its usable rows to `rows_file`.
+
+    Return what was found out, one flag per row (1 = held out), and the bytes of every row's line.
+    """
     sample = list(islice(opened.rows(), _SAMPLE_ROWS))
     if not sample:
         raise DatasetInvalid("header_only" if opened.read_as == "csv" else "no_rows")
@@ -212,17 +213,20 @@ def _build(
         check_mapping(mapping, opened.columns)
     detected = Detected(mapping) if mapping is not None else _detected(opened.columns, sample)
     used = detected.mapping
-    counts, content_hash = _write_rows(opened, fresh.rows_file, used, watch)
+    counts, content_hash = write_rows(opened, rows_file, used, watch)
     rows = len(counts.characters)
     if not rows:
         raise DatasetInvalid("no_usable_rows", details=_details(counts.problems), rows=counts.rows_in_file)
     remarks = [*opened.remarks]
-    if counts.repeated_headers:
-        remarks.append(Problem(row=0, column=None, key=REPEATED_HEADERS, params={"count": counts.repeated_headers}))
+    if counts.oddities.repeated_headers:
+        params: dict[str, object] = {"count": counts.oddities.repeated_headers}
+        remarks.append(Problem(row=0, column=None, key=REPEATED_HEADERS, params=params))
+    if counts.oddities.repeated_key is not None:
+        row, key = counts.oddities.repeated_key[0], make_writable(counts.oddities.repeated_key[1])
+        remarks.append(Problem(row=0, column=key, key=REPEATED_KEY, params={"row": row, "column": key[:80]}))
     if tools := find_tools(opened.columns, used, sample):
         remarks.append(Problem(row=0, column=tools, key=TOOLS_UNREAD, params={"column": tools[:80]}))
     heldout = counts.keys.choose_heldout()
-    _write_split(fresh, heldout, watch)
     info = DatasetInfo(
         dataset_id=dataset_id,
         name=name,
@@ -235,7 +239,7 @@ def _build(
         confidence=detected.confidence,
         confirmed=detected.sure,
         container=opened.container,
-        decoded=opened.read_as if fresh.decoded_file.exists() else None,
+        decoded=opened.read_as if opened.is_decoded else None,
         dialect=opened.dialect,
         remarks=remarks,
         rows=rows,
@@ -249,10 +253,9 @@ def _build(
         content_hash=content_hash,
         source_bytes=opened.path.stat().st_size,
         characters=sum(counts.characters),
-        row_characters=_quantiles(counts.characters),
+        row_characters=quantiles(counts.characters),
     )
-    fresh.write_info(info)
-    return info
+    return info, heldout, counts.line_bytes
 
 
 def _detected(columns: list[str], sample: list[RawRow]) -> Detected:
@@ -260,70 +263,6 @@ def _detected(columns: list[str], sample: list[RawRow]) -> Detected:
         problems = [problem for row in sample for problem in row.problems]
         raise DatasetInvalid("no_usable_rows", details=_details(problems), rows=len(sample))
     return detect_mapping(columns, sample)
-
-
-def _write_rows(opened: SourceFile, path: Path, mapping: Mapping, watch: Watch) -> tuple[_Counts, str]:
-    """Write every usable row; return the counts and the SHA-256 of the file."""
-    counts, digest, place = _Counts(), hashlib.sha256(), Place()
-    size = opened.path.stat().st_size
-    lines: list[bytes] = []
-    with path.open("wb") as file:
-
-        def flush() -> None:
-            written = b"".join(lines)
-            lines.clear()
-            digest.update(written)
-            file.write(written)
-            watch("reading", place.read_bytes(), size)
-
-        for raw in opened.rows(counts.add_repeated_header, place):
-            counts.rows_in_file += 1
-            examples, problems = make_examples(raw, mapping)
-            if problems:
-                counts.add_problems(problems)
-            if not examples:
-                counts.skipped_rows += 1
-            for example in examples:
-                counts.keys.add(example, find_split(raw.values.get(mapping.split)) if mapping.split else None)
-                counts.characters.append(_characters(example))
-                lines.append(orjson.dumps(example, option=orjson.OPT_APPEND_NEWLINE))
-            if counts.rows_in_file % _BATCH_ROWS == 0:
-                flush()
-        flush()
-    return counts, digest.hexdigest()
-
-
-def _write_split(fresh: DatasetDir, heldout: bytearray, watch: Watch) -> None:
-    size, start = fresh.rows_file.stat().st_size, 0
-    with fresh.rows_file.open("rb") as rows, fresh.train_file.open("wb") as train, fresh.heldout_file.open("wb") as held:
-        while lines := rows.readlines(_CHUNK_BYTES):
-            flags = heldout[start : start + len(lines)]
-            held.writelines(compress(lines, flags))
-            train.writelines(compress(lines, map(not_, flags)))
-            start += len(lines)
-            watch("splitting", rows.tell(), size)
-
-
-def _characters(example: PlainExample) -> int:
-    messages = example.get("messages")
-    if messages is None:
-        return len(example.get("text", ""))
-    count = sum([len(message["content"]) for message in messages])
-    rejected = example.get("rejected")
-    return count if rejected is None else max(count, sum([len(message["content"]) for message in rejected]))
-
-
-def _quantiles(lengths: "array[int]") -> list[int]:
-    """Return the lengths at 0, 5, ..., 100 % of the sorted rows; needs no sorted copy of them."""
-    count_of = Counter(lengths)
-    places = [round(step / 20 * (len(lengths) - 1)) for step in range(21)]
-    found: list[int] = []
-    below = 0
-    for length in sorted(count_of):
-        below += count_of[length]
-        while len(found) < len(places) and places[len(found)] < below:
-            found.append(length)
-    return found
 
 
 def _details(problems: list[Problem]) -> list[dict[str, Any]]:

@@ -1,26 +1,29 @@
 """Recognise a file by its content and read it record by record."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePath
 
 from app.contracts.dataset import Container, CsvDialect, DatasetInfo, FileFormat, Problem, ReadFormat
-from app.core.errors import DatasetInvalid
+from app.core.errors import DatasetInvalid, Unsupported
+from app.datasets.cells import make_writable
 from app.datasets.containers import is_spreadsheet, unpack
 from app.datasets.csv_dialect import sniff_dialect
 from app.datasets.decoding import TableKind, decode_table
 from app.datasets.encoding import detect_encoding
 from app.datasets.reading_csv import read_csv_rows, read_header
-from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows
+from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows, take_json_rows
 from app.datasets.reading_text import TEXT_COLUMN, read_text_rows
-from app.datasets.rows import MAX_COLUMNS, Place, RawRow, Watch, unwatched
+from app.datasets.rows import MAX_COLUMNS, Oddities, Place, RawRow, Take, Watch, take_rows, unwatched
 from app.datasets.unwrapping import unwrap
 
 LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 JSON_SUFFIXES = (".json", *LINES_SUFFIXES)
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab")
+MARKUP_SUFFIXES = (".yaml", ".yml")
+"""Rows may stand in them, but nobody reads them here: as plain text they would be learned with their marks."""
 
 _COLUMN_SAMPLE_ROWS = 1000
 _REGULAR = 0.9
@@ -49,19 +52,27 @@ class SourceFile:
     layout: JsonLayout | None = None
     container: Container | None = None
     remarks: list[Problem] = field(default_factory=list)
+    is_decoded: bool = False
+    """Whether `path` is not the given file."""
 
     @property
     def delimiter(self) -> str | None:
         """What stands between the cells of a given CSV file."""
         return self.dialect.delimiter if self.dialect is not None and self.format == "csv" else None
 
-    def rows(self, on_repeated_header: Callable[[], None] = lambda: None, place: Place | None = None) -> Iterator[RawRow]:
-        """Yield the records from the first on; call for each CSV header that is repeated between them."""
+    def rows(self, oddities: Oddities | None = None, place: Place | None = None) -> Iterator[RawRow]:
+        """Yield the records from the first on."""
         if self.layout is not None:
-            return read_json_rows(self.path, self.encoding, self.layout, place)
+            return read_json_rows(self.path, self.encoding, self.layout, oddities, place)
         if self.dialect is not None:
-            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns, on_repeated_header, place)
+            return read_csv_rows(self.path, self.encoding, self.dialect, self.columns, oddities, place)
         return read_text_rows(self.path, self.encoding, place)
+
+    def take_rows(self, take: Take, oddities: Oddities, place: Place) -> Iterator[RawRow | bytes]:
+        """Yield what `take` makes of the records, and those of which it makes nothing: quicker than `rows()`."""
+        if self.layout is not None:
+            return take_json_rows(self.path, self.encoding, self.layout, take, oddities, place)
+        return take_rows(self.rows(oddities, place), take)
 
 
 def open_source(path: Path, filename: str, scratch: Path, watch: Watch = unwatched) -> SourceFile:
@@ -85,8 +96,9 @@ def open_source(path: Path, filename: str, scratch: Path, watch: Watch = unwatch
         remarks = [*source.remarks]
         if others:
             remarks.append(Problem(row=0, column=None, key="other_sheets", params={"names": ", ".join(others)[:200]}))
-        return replace(source, format=file_format, container=container, remarks=remarks)
-    return replace(_open_text(path, filename, scratch), container=container)
+        return replace(source, format=file_format, container=container, remarks=remarks, is_decoded=True)
+    source = _open_text(path, filename, scratch)
+    return replace(source, container=container, is_decoded=source.path == scratch)
 
 
 def reopen_source(given: Path, decoded: Path, info: DatasetInfo) -> SourceFile:
@@ -101,7 +113,9 @@ def reopen_source(given: Path, decoded: Path, info: DatasetInfo) -> SourceFile:
         layout = "lines"
     elif read_as == "json":
         layout = find_layout(path, info.encoding)
-    return SourceFile(path, info.format, info.encoding, info.columns, read_as, dialect, layout)
+    return SourceFile(
+        path, info.format, info.encoding, info.columns, read_as, dialect, layout, is_decoded=info.decoded is not None
+    )
 
 
 def _find_table(path: Path) -> tuple[TableKind, FileFormat] | None:
@@ -118,6 +132,7 @@ def _open_text(path: Path, filename: str, scratch: Path) -> SourceFile:
     encoding = detect_encoding(path)
     with path.open(encoding=encoding) as file:
         beginning = file.read(1 << 16).lstrip()
+    _refuse_markup(beginning[:100].lower(), suffix)
     if suffix in JSON_SUFFIXES or beginning[:1] in ("{", "["):
         return _open_json(path, suffix[1:], encoding, scratch)
     if suffix not in TABLE_SUFFIXES:
@@ -125,6 +140,16 @@ def _open_text(path: Path, filename: str, scratch: Path) -> SourceFile:
         if regular < _REGULAR or not dialect.header or "\n" not in beginning.strip().replace("\r", "\n"):
             return SourceFile(path, "text", encoding, [TEXT_COLUMN], "text")
     return _open_csv(path, encoding)
+
+
+def _refuse_markup(beginning: str, suffix: str) -> None:
+    """Raise Unsupported (`web_page`, `pointer`, `markup`) for text that only wraps rows, or stands where rows should."""
+    if beginning.startswith(("<!doctype html", "<html")):
+        raise Unsupported("web_page")
+    if beginning.startswith("version https://git-lfs.github.com/spec/"):
+        raise Unsupported("pointer")
+    if beginning.startswith(("<?xml", "<!doctype")) or suffix in MARKUP_SUFFIXES:
+        raise Unsupported("markup", kind="YAML" if suffix in MARKUP_SUFFIXES else "XML")
 
 
 def _open_csv(path: Path, encoding: str = "utf-8") -> SourceFile:
@@ -149,7 +174,8 @@ def _open_json(path: Path, suffix: str, encoding: str = "utf-8", scratch: Path |
         if len(first) == 1 and (found := unwrap(first[0].values)) is not None:
             key, rows = found
             scratch.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-            remarks = [Problem(row=0, column=key, key="unwrapped", params={"column": key or "", "rows": len(rows)})]
+            key = make_writable(key or "")
+            remarks = [Problem(row=0, column=key or None, key="unwrapped", params={"column": key, "rows": len(rows)})]
             source = replace(source, path=scratch, encoding="utf-8", read_as="jsonl", layout="lines", remarks=remarks)
     return replace(source, columns=_json_columns(source))
 
@@ -158,7 +184,7 @@ def _json_columns(source: SourceFile) -> list[str]:
     names: dict[str, None] = {}
     for row in islice(source.rows(), _COLUMN_SAMPLE_ROWS):
         if not row.problems:
-            names |= dict.fromkeys(row.values)
+            names |= dict.fromkeys(name for name in row.values if make_writable(name) == name)
         if len(names) > MAX_COLUMNS:
             raise DatasetInvalid("too_many_columns", columns=len(names), most=MAX_COLUMNS)
     return list(names)

@@ -1,14 +1,14 @@
 """CSV and its relatives, row by row (RFC 4180, with the liberties that spreadsheets take)."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from app.contracts.dataset import CsvDialect, Problem
 from app.core.errors import DatasetInvalid, TooLarge
 from app.datasets.csv_dialect import declared_delimiter, open_reader
-from app.datasets.rows import MAX_COLUMNS, MAX_ROW_CHARACTERS, Place, RawRow
+from app.datasets.rows import MAX_COLUMNS, MAX_ROW_CHARACTERS, Oddities, Place, RawRow
 
 csv.field_size_limit(MAX_ROW_CHARACTERS)
 
@@ -39,12 +39,12 @@ def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
     encoding: str,
     dialect: CsvDialect,
     columns: list[str],
-    on_repeated_header: Callable[[], None] = lambda: None,
+    oddities: Oddities | None = None,
     place: Place | None = None,
 ) -> Iterator[RawRow]:
     """Yield every record after the header; ragged and badly quoted ones come with their problem.
 
-    A header that is repeated between the rows is no row: it is told to `on_repeated_header`. Raise DatasetInvalid
+    A header that is repeated between the rows is no row: `oddities` counts it. Raise DatasetInvalid
     (`open_quote`) where a quotation mark swallows the rest of the file, TooLarge for a row beyond MAX_ROW_CHARACTERS.
     """
     with path.open(encoding=encoding, newline="") as file:
@@ -81,7 +81,8 @@ def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
                 header = cells if any(cells) else None
                 continue
             if cells == header:
-                on_repeated_header()
+                if oddities is not None:
+                    oddities.repeated_headers += 1
                 continue
             row += 1
             yield RawRow(row, dict(zip(columns, cells, strict=False)), _ragged(row, cells, columns))

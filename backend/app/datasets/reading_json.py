@@ -5,40 +5,21 @@ Strict where the standard is: NaN and Infinity are refused. Every error names li
 
 import json
 import re
-from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, TextIO
 
-import orjson
-
-from app.contracts.dataset import Problem
 from app.core.errors import DatasetInvalid, TooLarge
-from app.datasets.rows import MAX_ROW_CHARACTERS, Place, RawRow
+from app.datasets.json_values import SPACES, StrictDecoder, check_depth, decode_line, located, move_place, raw_row
+from app.datasets.reading_lines import take_byte_lines
+from app.datasets.rows import MAX_ROW_CHARACTERS, Oddities, Place, RawRow, Take, take_rows
 
 JsonLayout = Literal["array", "lines", "values"]
 """`values`: objects one after another, spread over several lines each."""
 
+_UTF8 = ("utf-8", "utf-8-sig")
 _CHUNK_CHARACTERS = 1 << 20
-_BUFFER_BYTES = 1 << 20
-_SPACES, _SPACE_BYTES = " \t\r\n", b" \t\r\n"
-_SPACE = re.compile(r"[ \t\r\n]*")
-_CONSTANT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)', re.DOTALL)
-
-
-class _RefusedConstant(ValueError):
-    """NaN or Infinity, which are not JSON."""
-
-
-def _refuse(name: str) -> object:
-    raise _RefusedConstant(name)
-
-
-_decoder = json.JSONDecoder(parse_constant=_refuse)
-
-
-MAX_DEPTH = 100
-"""Deepest nesting of a row; the tables of the field need five levels."""
+_SPACE = re.compile(rf"[{SPACES}]*")
 
 
 def find_layout(path: Path, encoding: str, *, by_lines: bool = False) -> JsonLayout:
@@ -46,104 +27,71 @@ def find_layout(path: Path, encoding: str, *, by_lines: bool = False) -> JsonLay
 
     `by_lines`: the file is named as JSON Lines, so that several lines that begin with `[` are rows and no damaged array.
     """
+    decoder = StrictDecoder(noting=False)
     with path.open(encoding=encoding, newline="\n") as file:
         lines = iter(lambda: file.readline(MAX_ROW_CHARACTERS), "")
         for line in lines:
-            if not (text := line.strip(_SPACES)):
+            if not (text := line.strip(SPACES)):
                 continue
             if text[0] == "[" and not (by_lines and any(more.strip() for more in lines)):
                 return "array"
             try:
-                _decoder.decode(text)
+                decoder.decode(text)
             except (ValueError, RecursionError):
                 return "array" if text[0] == "[" else "values"
             return "lines"
     raise DatasetInvalid("empty_file")
 
 
-def read_json_rows(path: Path, encoding: str, layout: JsonLayout, place: Place | None = None) -> Iterator[RawRow]:
+def read_json_rows(
+    path: Path, encoding: str, layout: JsonLayout, oddities: Oddities | None = None, place: Place | None = None
+) -> Iterator[RawRow]:
     """Yield every record. Raise DatasetInvalid (`json`, `json_constant`, `json_deep`), TooLarge (`row`)."""
-    if layout == "lines" and encoding in ("utf-8", "utf-8-sig"):
-        return _read_byte_lines(path, len(BOM_UTF8) if encoding == "utf-8-sig" else 0, place)
-    return _read_text(path, encoding, layout, place)
+    if layout == "lines" and encoding in _UTF8:
+        rows = take_byte_lines(path, marked=encoding != "utf-8", take=None, oddities=oddities, place=place)
+        return (row for row in rows if not isinstance(row, bytes))
+    return _read_text(path, encoding, layout, oddities, place)
 
 
-def _read_text(path: Path, encoding: str, layout: JsonLayout, place: Place | None) -> Iterator[RawRow]:
+def take_json_rows(  # noqa: PLR0917 - what a file is, then three who take part
+    path: Path, encoding: str, layout: JsonLayout, take: Take, oddities: Oddities, place: Place
+) -> Iterator[RawRow | bytes]:
+    """Yield what `take` makes of the records, and those of which it makes nothing. Raise as read_json_rows does.
+
+    `take` sees an object whose whole numbers beyond 64 bits have lost digits; the record has them all.
+    """
+    if layout == "lines" and encoding in _UTF8:
+        return take_byte_lines(path, marked=encoding != "utf-8", take=take, oddities=oddities, place=place)
+    return take_rows(_read_text(path, encoding, layout, oddities, place), take)
+
+
+def _read_text(path: Path, encoding: str, layout: JsonLayout, oddities: Oddities | None, place: Place | None) -> Iterator[RawRow]:
+    decoder = StrictDecoder(noting=oddities is not None)
     with path.open(encoding=encoding, newline="\n") as file:
         if place is not None:
             place.follow(file)
-        values = _read_lines(file) if layout == "lines" else _read_values(file, array=layout == "array")
+        values = _read_lines(file, decoder) if layout == "lines" else _read_values(file, decoder, array=layout == "array")
         texts = False
         for row, value in enumerate(values, 1):
             texts = texts or (row == 1 and isinstance(value, str))
-            yield _raw_row(row, value, texts=texts)
+            if decoder.repeated_key is not None and oddities is not None and oddities.repeated_key is None:
+                oddities.repeated_key = (row, decoder.repeated_key)
+            yield raw_row(row, value, texts=texts)
 
 
-def _raw_row(row: int, value: object, *, texts: bool) -> RawRow:
-    """Return a value as a record; `texts`: the file is a list of texts."""
-    if isinstance(value, dict):
-        return RawRow(row, value)
-    if isinstance(value, str) and texts:
-        return RawRow(row, {"text": value})
-    if isinstance(value, list) and value and isinstance(value[0], dict) and ("role" in value[0] or "from" in value[0]):
-        return RawRow(row, {"messages": value})
-    kind = "null" if value is None else {list: "list", str: "text", bool: "boolean"}.get(type(value), "number")
-    return RawRow(row, {"value": value}, [Problem(row=row, column=None, key="not_an_object", params={"kind": kind})])
-
-
-def _read_byte_lines(path: Path, start: int, place: Place | None) -> Iterator[RawRow]:
-    """Read UTF-8 with orjson, several times as fast as Python's parser; what it refuses, Python's parser judges."""
-    row = number = 0
-    texts = False
-    with path.open("rb", buffering=_BUFFER_BYTES) as file:
-        file.seek(start)
-        if place is not None:
-            place.follow(file)
-        while line := file.readline(MAX_ROW_CHARACTERS + 1):
-            number += 1
-            if len(line) > MAX_ROW_CHARACTERS:
-                raise TooLarge("row", row=row + 1, most=MAX_ROW_CHARACTERS)
-            if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
-                try:
-                    value = orjson.loads(line)
-                except ValueError:
-                    pass
-                else:
-                    # A whole number beyond 64 bits becomes a float there, and loses digits: Python's parser reads it.
-                    if type(value) is dict and float not in map(type, value.values()):
-                        row += 1
-                        yield RawRow(row, value)
-                        continue
-            if line.strip(_SPACE_BYTES):
-                row += 1
-                value = _decode_line(line.decode(), number)
-                texts = texts or (row == 1 and isinstance(value, str))
-                yield _raw_row(row, value, texts=texts)
-
-
-def _read_lines(file: TextIO) -> Iterator[object]:
+def _read_lines(file: TextIO, decoder: json.JSONDecoder) -> Iterator[object]:
     row = 0
     for number, line in enumerate(iter(lambda: file.readline(MAX_ROW_CHARACTERS + 1), ""), 1):
-        if not line.strip(_SPACES):
+        if not line.strip(SPACES):
             continue
         row += 1
         if len(line) > MAX_ROW_CHARACTERS:
             raise TooLarge("row", row=row, most=MAX_ROW_CHARACTERS)
-        yield _decode_line(line, number)
+        yield decode_line(line, number, decoder)
 
 
-def _decode_line(line: str, number: int) -> object:
-    text = line.strip(_SPACES)
-    try:
-        value = _decoder.decode(text)
-        _check_depth(value, text, 0, len(text))
-    except (ValueError, RecursionError) as error:
-        raise _located(error, text, 0, number, 1 + line.index(text[0])) from error
-    return value
-
-
-def _read_values(file: TextIO, *, array: bool) -> Iterator[object]:
-    text = _Window(file)
+def _read_values(file: TextIO, decoder: json.JSONDecoder, *, array: bool) -> Iterator[object]:
+    text = _Window(file, decoder)
     if not array:
         while text.peek():
             yield text.take_value()
@@ -165,8 +113,9 @@ def _read_values(file: TextIO, *, array: bool) -> Iterator[object]:
 class _Window:
     """A moving view of the file that decodes one value at a time."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, decoder: json.JSONDecoder) -> None:
         self._file = file
+        self._decoder = decoder
         self._buffer = ""
         self._position = 0
         self._line = 1
@@ -195,12 +144,12 @@ class _Window:
         self.peek()
         while True:
             try:
-                value, end = _decoder.raw_decode(self._buffer, self._position)
-                _check_depth(value, self._buffer, self._position, end)
+                value, end = self._decoder.raw_decode(self._buffer, self._position)
+                check_depth(value)
             except (ValueError, RecursionError) as error:
                 # It may only be cut by the end of the buffer.
                 if not isinstance(error, json.JSONDecodeError) or not self._read_more():
-                    raise _located(error, self._buffer, self._position, self._line, self._column) from error
+                    raise located(error, self._buffer, self._position, self._line, self._column) from error
             else:
                 if end < len(self._buffer) or not self._read_more():
                     self._position = end
@@ -214,7 +163,7 @@ class _Window:
     def error(self, reason: str) -> DatasetInvalid:
         """Make the refusal of what stands at the current position."""
         error = json.JSONDecodeError(reason, self._buffer, self._position)
-        return _located(error, self._buffer, self._position, self._line, self._column)
+        return located(error, self._buffer, self._position, self._line, self._column)
 
     def _read_more(self) -> bool:
         """Drop what was read, fetch at least as much again as is waiting; False at the end of the file."""
@@ -227,45 +176,6 @@ class _Window:
         if not more:
             self._ended = True
             return False
-        self._line, self._column = _move(self._buffer[: self._position], self._line, self._column)
+        self._line, self._column = move_place(self._buffer[: self._position], self._line, self._column)
         self._buffer, self._position = self._buffer[self._position :] + more, 0
         return True
-
-
-def _move(text: str, line: int, column: int) -> tuple[int, int]:
-    """Return line and column after `text` that begins at (line, column)."""
-    breaks = text.count("\n")
-    return (line + breaks, len(text) - text.rindex("\n")) if breaks else (line, column + len(text))
-
-
-def _check_depth(value: object, text: str, start: int, end: int) -> None:
-    """Raise RecursionError for a value nested beyond MAX_DEPTH; `text[start:end]` is how it is written."""
-    if text.count("[", start, end) + text.count("{", start, end) <= MAX_DEPTH:
-        return
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner: list[object] = []
-        for found in level:
-            if isinstance(found, dict):
-                inner += [below for below in found.values() if isinstance(below, dict | list)]
-            elif isinstance(found, list):
-                inner += [below for below in found if isinstance(below, dict | list)]
-        if not inner:
-            return
-        level = inner
-    raise RecursionError
-
-
-def _located(error: Exception, text: str, start: int, line: int, column: int) -> DatasetInvalid:
-    """Say where in the file the decoder stopped; `text` begins at (line, column), the value in it at `start`."""
-    if isinstance(error, json.JSONDecodeError):
-        at_line, at_column = _move(text[: error.pos], line, column)
-        return DatasetInvalid("json", line=at_line, column=at_column, reason=error.msg)
-    if isinstance(error, _RefusedConstant):
-        at = next((found.start(1) for found in _CONSTANT.finditer(text, start) if found.group(1)), start)
-        at_line, at_column = _move(text[:at], line, column)
-        return DatasetInvalid("json_constant", line=at_line, column=at_column, constant=str(error))
-    at_line, at_column = _move(text[:start], line, column)
-    if isinstance(error, RecursionError):
-        return DatasetInvalid("json_deep", line=at_line, column=at_column)
-    return DatasetInvalid("json", line=at_line, column=at_column, reason="number with too many digits")

@@ -1,7 +1,8 @@
 """What the readers yield: one record of the file, as it stands there."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple, Protocol
 
 from app.contracts.dataset import Problem
@@ -20,6 +21,29 @@ class RawRow(NamedTuple):
     """From 1; the header does not count, blank lines neither."""
     values: Mapping[str, object]
     problems: Sequence[Problem] = ()
+
+
+Take = Callable[[int, Sequence[Mapping[str, object]]], bytes | None]
+"""Is offered records that follow one another, by the number of the first and their values.
+
+Returns the lines that they become, or None for "look closer": then it is offered fewer of them, at last each by itself.
+"""
+
+
+def take_rows(rows: Iterable[RawRow], take: Take) -> Iterator[RawRow | bytes]:
+    """Yield for every record what `take` makes of it, and where that is None the record itself."""
+    for raw in rows:
+        yield (None if raw.problems else take(raw.row, (raw.values,))) or raw
+
+
+@dataclass
+class Oddities:
+    """What a reader steps over or settles by itself: a person is told of it."""
+
+    repeated_headers: int = 0
+    """CSV headers that stand again between the rows."""
+    repeated_key: tuple[int, str] | None = None
+    """The first JSON record that names a key twice, and that key; the last of its values counts (RFC 8259, 4)."""
 
 
 class Place:

@@ -1,10 +1,13 @@
 """Which rows are held out: measured before and after training, never trained."""
 
 import hashlib
+import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import repeat
+from operator import add
 
 from app.contracts.dataset import PlainExample
 from app.datasets.equal_keys import count_distinct
@@ -24,6 +27,8 @@ MANY_ROWS = 20_000
 """From here on only part of the prompts is looked at, which bounds the memory; below, all."""
 
 _64_BITS = (1 << 64) - 1
+_BLAKE = hashlib.blake2b(digest_size=8)
+_PAIR_ROLES = ("user", "assistant")
 _COUNT_BITS = 40
 """Of the number that stands for a prompt: its rows; the stratum lies above them."""
 
@@ -44,15 +49,28 @@ class RowKeys:
 
     def add(self, example: PlainExample, heldout: bool | None = None) -> None:
         """Take the next row; `heldout` is what the file itself says about it."""
-        key, length = identify(example)
+        key, length, prompt, answer = _look_at(example)
         self._own.append(0 if heldout is None else 1 + heldout)
-        self._prompts.append(hash_text(prompt_text(example)))
+        self._prompts.append(hash_text(prompt))
         self._rows.append(key)
         judgement = example.get("desirable")
         judged = 0 if judgement is None else 1 + judgement
         self._kinds.append(judged << 6 | min(63, length.bit_length()))
         if len(self._answers) <= MOST_CLASSES:
-            self._classes.append(self._answers.setdefault(hash_text(answer_text(example)), len(self._answers)))
+            self._classes.append(self._answers.setdefault(hash_text(answer), len(self._answers)))
+
+    def add_pairs(self, questions: Sequence[str], answers: Sequence[str], heldout: Iterable[bool | None]) -> None:
+        """Take rows that are a question with its answer: what `add` does with each, several times as fast."""
+        questions, answers = list(map(str.strip, questions)), list(map(str.strip, answers))
+        self._own.extend(0 if held is None else 1 + held for held in heldout)
+        self._prompts.extend(_hash_texts(map(_plain, questions)))
+        keys = map(hash, zip(repeat(_PAIR_ROLES), zip(questions, answers, strict=True), repeat(None), strict=False))
+        self._rows.frombytes(array("q", keys).tobytes())
+        self._kinds.extend(map(int.bit_length, map(add, map(len, questions), map(len, answers))))
+        for answer in answers:
+            if len(self._answers) > MOST_CLASSES:
+                break
+            self._classes.append(self._answers.setdefault(hash_text(answer), len(self._answers)))
 
     @cached_property
     def distinct_rows(self) -> int:
@@ -70,7 +88,7 @@ class RowKeys:
         """
         flags = bytearray(len(self._prompts))
         if 2 in self._own and self._own.count(2) < len(self._own):
-            return self._respect_own(flags)
+            return self._respect_own()
         if self.distinct_rows < MINIMUM_DISTINCT_ROWS:
             return flags
         wanted = max(MINIMUM_HELDOUT_ROWS, round(HELDOUT_SHARE * len(flags)))
@@ -79,16 +97,12 @@ class RowKeys:
             chosen, held = self._choose(wanted, 1.0)
         if held < MINIMUM_HELDOUT_ROWS:
             return flags
-        for row, prompt in enumerate(self._prompts):
-            flags[row] = prompt in chosen
-        return flags
+        return bytearray(map(chosen.__contains__, self._prompts))
 
-    def _respect_own(self, flags: bytearray) -> bytearray:
+    def _respect_own(self) -> bytearray:
         """Hold out what the file holds out, and the training rows with the same prompt: nothing measured is trained."""
         held = {prompt for prompt, own in zip(self._prompts, self._own, strict=True) if own == 2}
-        for row, prompt in enumerate(self._prompts):
-            flags[row] = prompt in held
-        return flags
+        return bytearray(map(held.__contains__, self._prompts))
 
     def _choose(self, wanted: int, share: float) -> tuple[set[int], int]:
         """Return prompts with about `wanted` rows together, and how many rows they have; looks at `share` of all prompts."""
@@ -166,17 +180,18 @@ def identify(example: PlainExample) -> tuple[int, int]:
     if messages is None:
         text = example.get("text", "").strip()
         return hash(text) & _64_BITS, len(text)
-    messages = [*messages, *example.get("rejected", ())]
-    texts = [message["content"].strip() for message in messages]
+    if "rejected" in example:
+        messages = [*messages, *example["rejected"]]
+    texts = tuple([message["content"].strip() for message in messages])
     roles = tuple([message["role"] for message in messages])
-    return hash((roles, tuple(texts), example.get("desirable"))) & _64_BITS, sum(map(len, texts))
+    return hash((roles, texts, example.get("desirable"))) & _64_BITS, sum(map(len, texts))
 
 
 def prompt_text(example: PlainExample) -> str:
     """Return everything before the first answer to a question, without regard to case and white space."""
     messages = example.get("messages")
     if messages is None:
-        return " ".join(example.get("text", "").casefold().split())
+        return _plain(example.get("text", ""))
     asked = False
     parts: list[str] = []
     for message in messages:
@@ -184,7 +199,7 @@ def prompt_text(example: PlainExample) -> str:
         if asked and role == "assistant":
             break
         asked = asked or role == "user"
-        parts.append(" ".join(message["content"].casefold().split()))
+        parts.append(_plain(message["content"]))
     return "\x1e".join(parts)
 
 
@@ -196,4 +211,38 @@ def answer_text(example: PlainExample) -> str:
 
 def hash_text(text: str) -> int:
     """Return 64 bits that are the same in every process: the choice of held-out rows follows them."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(_digest(text), "big")
+
+
+def _hash_texts(texts: Iterable[str]) -> "array[int]":
+    """Return what hash_text gives for each."""
+    found = array("Q", b"".join(map(_digest, texts)))
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
+
+
+def _digest(text: str) -> bytes:
+    found = _BLAKE.copy()
+    found.update(text.encode())
+    return found.digest()
+
+
+def _look_at(example: PlainExample) -> tuple[int, int, str, str]:
+    """Return what identify, prompt_text and answer_text return; a question with its answer, the usual row, in one go."""
+    messages = example.get("messages")
+    if messages is not None and len(messages) == 2 and len(example) == 2:
+        question, answer = messages
+        if question["role"] == "user" and answer["role"] == "assistant":
+            texts = question["content"].strip(), answer["content"].strip()
+            return hash((_PAIR_ROLES, texts, None)) & _64_BITS, len(texts[0]) + len(texts[1]), _plain(texts[0]), texts[1]
+    return *identify(example), prompt_text(example), answer_text(example)
+
+
+def _plain(text: str) -> str:
+    """Return a text in one case, with one space between words and none around it."""
+    if text.isascii():
+        lines = text.replace("\n\n", " ").replace("\n", " ") if "\n" in text else text
+        if lines.isprintable() and "  " not in lines:
+            return lines.strip().lower()
+    return " ".join(text.casefold().split())

@@ -1,6 +1,7 @@
 """A list of turns in any of the field's spellings as messages."""
 
 import json
+import re
 from contextlib import suppress
 from typing import Literal
 
@@ -27,6 +28,9 @@ ROLES: dict[str, Role] = {
     "function_response": "tool",
 }
 """Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory), without case."""
+
+_TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
+"""Who speaks in the transcripts of Anthropic's HH-RLHF (2022)."""
 
 WEIGHT_NAMES = ("weight", "train", "training", "loss")
 """What OpenAI and the trainers of the field call the mark of an answer that is or is not to be learned."""
@@ -59,6 +63,18 @@ def read_turns(turns: list[object], column: str | None) -> list[PlainMessage]:
             message["weight"] = weight
         messages.append(message)
     return messages
+
+
+def split_transcript(text: str) -> list[PlainMessage] | None:
+    """Return the turns of `\\n\\nHuman: Why?\\n\\nAssistant: So.`; None for a text that does not begin with a question."""
+    _, *parts = _TRANSCRIPT.split(text.strip())
+    speakers, said = parts[::2], [part.strip() for part in parts[1::2]]
+    if not text.lstrip().startswith("Human:") or "Assistant" not in speakers or not all(said):
+        return None
+    return [
+        {"role": ROLES["human" if who == "Human" else "assistant"], "content": what}
+        for who, what in zip(speakers, said, strict=True)
+    ]
 
 
 def _weight(turn: dict[str, object], column: str | None, number: int) -> Literal[0, 1] | None:

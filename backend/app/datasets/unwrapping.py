@@ -13,15 +13,27 @@ def unwrap(value: Mapping[str, object]) -> tuple[str | None, list[dict[str, obje
 
     None where the object is a record itself: a conversation, or a row of plain values.
     """
+    if (split := _split(value)) is not None:
+        return split
     lists = [name for name, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) == 1 and lists[0].lower() not in _CONVERSATIONS:
         records = value[lists[0]]
         assert isinstance(records, list), "chosen above"
-        besides = [inner for name, inner in value.items() if name != lists[0]]
-        described = lists[0].lower() in _TABLES and not any(isinstance(inner, list | dict) and inner for inner in besides)
-        if not besides or described:
+        if len(value) == 1 or lists[0].lower() in _TABLES:
             return lists[0], [record if isinstance(record, dict) else {"value": record} for record in records]
     return _columns(value)
+
+
+def _split(value: Mapping[str, object]) -> tuple[str, list[dict[str, object]]] | None:
+    """Rows apart from the names of their columns (pandas, `orient="split"`), or each in a wrapping (the viewer of a hub)."""
+    columns, data, rows = value.get("columns"), value.get("data"), value.get("rows")
+    if isinstance(columns, list) and isinstance(data, list) and data:
+        names = [name for name in columns if isinstance(name, str)]
+        if len(names) == len(columns) and all(isinstance(cells, list) and len(cells) == len(names) for cells in data):
+            return "data", [dict(zip(names, cells, strict=True)) for cells in data]
+    if isinstance(rows, list) and rows and all(isinstance(row, dict) and isinstance(row.get("row"), dict) for row in rows):
+        return "rows", [row["row"] for row in rows]
+    return None
 
 
 def _columns(value: Mapping[str, object]) -> tuple[None, list[dict[str, object]]] | None:
@@ -29,7 +41,7 @@ def _columns(value: Mapping[str, object]) -> tuple[None, list[dict[str, object]]
     columns = list(value.values())
     if len(columns) > 1 and all(isinstance(column, list) and column for column in columns):
         texts = [column for column in columns if isinstance(column, list)]
-        if len({len(column) for column in texts}) == 1 and not any(isinstance(cell, list) for column in texts for cell in column):
+        if len({len(column) for column in texts}) == 1 and not any(_is_turn(cell) for column in texts for cell in column):
             return None, [dict(zip(value, cells, strict=True)) for cells in zip(*texts, strict=True)]
     tables = [column for column in columns if isinstance(column, dict)]
     if len(tables) == len(columns) > 1 and tables[0]:
@@ -38,3 +50,8 @@ def _columns(value: Mapping[str, object]) -> tuple[None, list[dict[str, object]]
         if numbered:
             return None, [{name: table[key] for name, table in zip(value, tables, strict=True)} for key in keys]
     return None
+
+
+def _is_turn(cell: object) -> bool:
+    """Say whether a cell is a turn of a conversation, or a list: then what holds it is no column but a value of a record."""
+    return isinstance(cell, list) or (isinstance(cell, dict) and ("role" in cell or "from" in cell))

@@ -19,6 +19,7 @@ _MEASURES: dict[MeasureName, str] = {
     "overlap": "shared words (F1)",
     "known": "general questions answered",
 }
+_GENERAL: dict[MeasureName, str] = {**_MEASURES, "loss": "loss on general questions, nats per token"}
 _LIBRARY: dict[ExportFormat, str] = {"adapter": "peft", "merged": "transformers"}
 _USE = {
     "adapter": (
@@ -127,14 +128,17 @@ def _compared(comparison: Comparison | None) -> str:
         return ""
     rows = [
         (
-            _MEASURES[found.name],
+            name,
             f"{found.rows}",
             f"{found.base:.3f}",
             "" if found.prompted is None else f"{found.prompted:.3f}",
             f"{found.tuned:.3f}",
             f"{found.low:+.3f} to {found.high:+.3f}",
         )
-        for found in [*comparison.measures, *comparison.knowledge]
+        for name, found in [
+            *((_MEASURES[found.name], found) for found in comparison.measures),
+            *((_GENERAL[found.name], found) for found in comparison.knowledge),
+        ]
     ]
     verdict = {"better": "better than", "worse": "worse than", "no_effect": "not measurably different from"}[comparison.verdict]
     heading = ("held-out rows", "rows", "original", "original with a prompt", "tuned", "95 % interval of the difference")

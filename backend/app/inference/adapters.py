@@ -144,6 +144,10 @@ class Adapters:
         """Return the layers that some adapter changes."""
         return list(self._layers.values())
 
+    def get_layers(self, key: AdapterKey) -> dict[str, LoraLayer]:
+        """Return an adapter's layers by the names of those that they change."""
+        return {name: layer.layers[key] for name, layer in self._layers.items() if key in layer.layers}
+
     def _read(self, key: AdapterKey, folder: Path, lora: Lora | None) -> None:
         """Attach the adapter to the bare model as training does, keep its layers, and wrap again."""
         self._unwrap()

@@ -1,7 +1,8 @@
 """One resident base model, its adapters, and the loop that answers token by token.
 
 The base model is loaded once. Adapters are kept beside its layers (adapters.py), so the original and every tuned model
-answer from the same weights in memory, and questions that come at the same time are answered together (batch.py).
+answer from the same weights in memory, and questions that come at the same time are answered together: by compiled code
+where it knows the model and the processor (ragged.py), else by the model's own (batch.py).
 """
 
 import ctypes
@@ -24,10 +25,12 @@ from app.inference.adapters import Adapters
 from app.inference.batch import Answer, Batch, new_cache
 from app.inference.detokenise import TextStream
 from app.inference.likelihood import find_likelihood
+from app.inference.ragged import RaggedBatch
 from app.inference.sampling import Sampler
 from app.inference.server import Interrupted
 from app.inference.stops import StopGuard
 from app.storage.model_store import EMBEDDED_NAME, missing_files
+from app.training.compiled import find_compiled
 from app.training.embedded import materialise
 from app.training.loading import count_free_cores, four_bits, use_physical_cores
 from app.training.lora import keep_layout
@@ -52,14 +55,18 @@ class _Resident:
     adapters: Adapters
     cached_layers: int
     """Layers with keys and values; 0 where the model keeps something else, which cannot be joined with another answer's."""
+    ragged: RaggedBatch | None
+    """The answers that compiled code writes; None where it cannot."""
     batch: Batch = field(default_factory=Batch)
+    """The answers that the model's own code writes."""
     fresh: list[tuple[Answer, Any, Tensor]] = field(default_factory=list)
-    """Answers whose prompt has been read: with their cache, and the scores of the first token."""
+    """Answers of the model's own code whose prompt has been read: with their cache, and the scores of the first token."""
 
     @property
     def answers(self) -> list[Answer]:
         """Those that are being written."""
-        return [*self.batch.answers, *(answer for answer, _, _ in self.fresh)]
+        compiled = [] if self.ragged is None else self.ragged.answers
+        return [*compiled, *self.batch.answers, *(answer for answer, _, _ in self.fresh)]
 
 
 class Engine:
@@ -78,7 +85,7 @@ class Engine:
         return resident.cached_layers > 0 and resident.key == self._key(command) and len(resident.answers) < MOST_ANSWERS
 
     def start(self, command: GenerateCommand, is_interrupted: Callable[[], bool]) -> Answer:
-        """Load what the answer needs and read its prompt; `step` then writes it.
+        """Load what the answer needs and read its prompt, if need be; `step` then writes it.
 
         Raise AffinageError for a model, an adapter or a prompt that cannot be used, Interrupted when asked to stop.
         """
@@ -105,6 +112,9 @@ class Engine:
             most_tokens=min(command.generation.max_new_tokens, resident.context - len(prompt)),
             started=time.monotonic(),
         )
+        if resident.ragged is not None and resident.ragged.can_take(adapter):
+            resident.ragged.add(answer, prompt)
+            return answer
         resident.adapters.seat([adapter])
         scores, cache = self._read_prompt(resident, prompt, is_interrupted)
         resident.fresh.append((answer, cache, scores))
@@ -113,25 +123,25 @@ class Engine:
     def step(self) -> list[tuple[Answer, ChatDelta]]:
         """Write the next token of every answer and return what there is to tell; those that finished are gone then."""
         resident = self._resident
-        if resident is None or not resident.answers:
+        if resident is None:
             return []
+        chosen: list[tuple[Answer, Tensor]] = []
+        if resident.ragged is not None and resident.ragged.answers:
+            chosen += resident.ragged.step()
+        fresh, resident.fresh = resident.fresh, []
+        if not fresh and resident.batch.answers:
+            resident.adapters.seat([answer.adapter for answer in resident.batch.answers])
+            chosen += zip(resident.batch.answers, self._forward_batch(resident), strict=True)
         told: list[tuple[Answer, ChatDelta]] = []
-        if resident.fresh:
-            fresh, resident.fresh = resident.fresh, []
-            for answer, cache, scores in fresh:
-                delta = self._choose(resident, answer, scores)
-                if delta is None or not delta.finished:
-                    with torch.inference_mode():
-                        resident.batch.join(answer, cache)
-                if delta is not None:
-                    told.append((answer, delta))
-            return told
-        answers = list(resident.batch.answers)
-        resident.adapters.seat([answer.adapter for answer in answers])
-        for answer, scores in zip(answers, self._forward_batch(resident), strict=True):
+        for answer, scores in [*chosen, *((answer, scores) for answer, _, scores in fresh)]:
             if (delta := self._choose(resident, answer, scores)) is not None:
                 told.append((answer, delta))
-        self._leave(resident, [answer for answer, delta in told if delta.finished])
+        ended = [answer for answer, delta in told if delta.finished]
+        with torch.inference_mode():
+            for answer, cache, _ in fresh:
+                if answer not in ended:
+                    resident.batch.join(answer, cache)
+        self._leave(resident, ended)
         return told
 
     def drop(self, answer: Answer) -> None:
@@ -197,6 +207,8 @@ class Engine:
     @torch.inference_mode()
     def _leave(resident: _Resident, gone: list[Answer]) -> None:
         resident.batch.leave(gone)
+        if resident.ragged is not None:
+            resident.ragged.drop(gone)
 
     @torch.inference_mode()
     def _choose(self, resident: _Resident, answer: Answer, scores: Tensor) -> ChatDelta | None:
@@ -270,7 +282,10 @@ class Engine:
         if quantization is None:
             model.to(self._device)
         keep_layout(model)
-        self._resident = _Resident(key, model.eval(), renderer, context, Adapters(model), _count_cached_layers(config))
+        adapters = Adapters(model.eval())
+        compiled = find_compiled(model)
+        ragged = None if compiled is None else RaggedBatch(compiled, adapters)
+        self._resident = _Resident(key, model, renderer, context, adapters, _count_cached_layers(config), ragged)
         return self._resident
 
     def _precision(self, dtype: str) -> torch.dtype:

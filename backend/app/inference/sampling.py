@@ -39,8 +39,21 @@ class Sampler:
     def _draw(self, scores: Tensor) -> int:
         chances = torch.softmax(scores.float().cpu() / self._generation.temperature, -1)
         if self._generation.top_p < 1:
-            sorted_chances, order = chances.sort(descending=True)
-            before = sorted_chances.cumsum(-1) - sorted_chances
-            sorted_chances[before >= self._generation.top_p] = 0  # the first token always stays
-            return int(order[torch.multinomial(sorted_chances, 1, generator=self._random)])
+            likeliest, order = _find_likeliest(chances, self._generation.top_p)
+            before = likeliest.cumsum(-1) - likeliest
+            likeliest[before >= self._generation.top_p] = 0  # the first token always stays
+            return int(order[torch.multinomial(likeliest, 1, generator=self._random)])
         return int(torch.multinomial(chances, 1, generator=self._random))
+
+
+def _find_likeliest(chances: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Return the chances of the likeliest tokens, enough to hold `top_p`, the largest first, and their ids.
+
+    All of a vocabulary take milliseconds to sort, and the few that matter are found in a fraction of one.
+    """
+    for size in (256, 4096):
+        if size < len(chances):
+            likeliest, order = chances.topk(size)
+            if likeliest.sum() >= top_p:
+                return likeliest, order
+    return chances.sort(descending=True)

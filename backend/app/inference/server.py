@@ -39,6 +39,8 @@ PEER_SECONDS = 10.0
 LOCK_SECONDS = 10.0
 """How long a predecessor may take to go away."""
 POLL_SECONDS = 0.25
+TAKE_SECONDS = 0.02
+"""Answers that begin are let in for so long before the others go on."""
 
 
 class Interrupted(Exception):
@@ -190,10 +192,12 @@ class _Round(Generic[A]):
         """Answer until idle or ended."""
         last_used = time.monotonic()
         while not self._server.ending.is_set() and time.monotonic() - last_used < self._server.idle_seconds:
-            request = self._next()
-            if request is not None:
+            taking_until = time.monotonic() + TAKE_SECONDS
+            while (request := self._next()) is not None:
                 self._take(request)
                 last_used = time.monotonic()
+                if self._held is not None or last_used > taking_until:
+                    break
             if self._running:
                 self._step()
                 last_used = time.monotonic()

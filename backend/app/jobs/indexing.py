@@ -31,6 +31,8 @@ def adopt(session: Session, job_dir: JobDir, folder_id: str) -> JobRow:
             IdempotencyKeyRow(key=request.key, request_hash=request.request_hash, job_id=row.job_id, created_at=job.created_at)
         )
     session.flush()
+    if not job_dir.is_trained():  # a copy may hold what the original's trainer was writing
+        job_dir.clear_leftovers()
     return row
 
 

@@ -12,7 +12,7 @@ from app.storage.job_dir import JobDir
 def make_record(job_dir: JobDir) -> JobRecord | None:
     """Return the record of a job that has succeeded; None for one that left no report.
 
-    None also for DPO and KTO: their steps read other rows than those that are planned.
+    None also for DPO and KTO: of their rows only the longer answer's length is known, so their plans are rougher.
     """
     report = job_dir.find_report()
     if report is None:

@@ -120,7 +120,7 @@ class Supervisor:
         if time.monotonic() - self._renewed_at > RENEW_SECONDS:
             self._renew()
         with self._database.reading() as session:
-            held = [(row.job_id, JobStatus(row.status)) for row in Leases(session, self.claimant).held()]
+            held = Leases(session, self.claimant).held()
         for job_id, status in held:
             if status in ACTIVE:
                 self._watch(job_id)

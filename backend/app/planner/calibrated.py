@@ -7,7 +7,7 @@ starting from its measured products, copies and launches.
 """
 
 import math
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from app.contracts.calibration import Calibration, MeasuredStep, MeasuredWork
@@ -105,7 +105,7 @@ def find_device_pace(shape: ModelShape, run: RunShape, rates: Rates, calibration
     pace = derive_pace(rates, CPU_SHARES if run.device == "cpu" else GPU_SHARES)
     alone = 1 / (1 + GAIN_OF_LANE * (run.lanes - 1))
     # The table's paces are those of all cores together.
-    pace = Pace(*(value / alone for value in astuple(pace)))
+    pace = Pace(*(value / alone for value in pace.values))
     return DevicePace(
         closed=pace,
         traced=pace,

@@ -14,7 +14,7 @@ from app.planner.memory import count_probe_bytes, estimate_memory
 from app.planner.micro_batches import MicroSize, count_lanes, simulate_steps
 from app.planner.prepared import count_prepared_bytes
 from app.planner.request import PlanRequest
-from app.planner.run_shape import RunShape
+from app.planner.run_shape import RunShape, count_largest
 from app.planner.shapes import count_adapter_params
 from app.planner.time import RunTime, estimate_seconds
 from app.planner.traced import estimate_traced, find_profile
@@ -130,8 +130,8 @@ class Estimator:
             compute_capability=(device.compute_capability or (0, 0))[0],
             packed=device.kind == "cpu" and self.shape.family in PACKED_FAMILIES,
             tiles=device.tiles,
-            # The engine computes one after the other where dropout draws its numbers.
-            lanes=count_lanes(device.cores or 1) if device.kind == "cpu" and not self._value("lora_dropout") else 1,
+            lanes=count_lanes(device.cores or 1) if device.kind == "cpu" else 1,
+            method=self._value("method") or "sft",
         )
         profile = find_profile(list(request.profiles), run) if request.profiles else None
         if profile is not None:
@@ -157,7 +157,7 @@ class Estimator:
 
         On a card one of the longest rows. On the processor those of two simulated steps: the most tokens, the most scores.
         """
-        rows = max(1, min(run.micro_batch, self.request.train_rows or run.micro_batch))
+        rows = count_largest(run.micro_batch, self.request.train_rows or run.micro_batch, run.group)
         lengths, _ = self.request.lengths.cut(max_length, self.long_rows)
         if run.device != "cpu" or not lengths.quantiles:
             return [[replace(run, micro_batch=rows)] * min(run.lanes, rows_per_step)]

@@ -9,6 +9,7 @@ Bytes that autograd keeps per token and block were counted with `saved_tensors_h
 from app.contracts.hardware import DeviceKind
 from app.contracts.plan import MemoryParts, ModelShape
 from app.core.units import MIB
+from app.planner.moments import count_moment_bytes
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_block_weights, find_linears
 
@@ -37,7 +38,7 @@ def estimate_memory(shape: ModelShape, run: RunShape) -> MemoryParts:
         weights=count_weight_bytes(shape, run),
         adapter=4 * trainable,
         gradients=4 * trainable,
-        optimizer=8 * trainable,
+        optimizer=count_moment_bytes(run.device, run.quantization, trainable),
         activations=count_activation_bytes(shape, run),
         logits=count_loss_bytes(shape, run),
         workspace=count_workspace_bytes(shape, run),

@@ -6,16 +6,14 @@ A micro-batch is padded, (rows, length), or packed: all rows one behind the othe
 
 import math
 import random
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate, pairwise
-from typing import TypeVar
+from functools import lru_cache, partial
+from itertools import accumulate, chain, pairwise
 
 from app.planner.run_shape import RowLengths, RunShape
-
-T = TypeVar("T")
 
 LENGTH_STEP = 16
 """Rows are padded to a multiple of this many tokens. Matrix products like round sizes, and few different sizes
@@ -49,17 +47,6 @@ class MicroSize:
     """Of all rows, without padding; those that are shared count for each row."""
 
 
-def cut(rows: Sequence[T], max_rows: int, fits: Callable[[list[T]], bool]) -> list[list[T]]:
-    """Cut rows, the longest first, into micro-batches of at most `max_rows` that `fits` accepts; one row always fits."""
-    parts: list[list[T]] = []
-    for row in rows:
-        if parts and len(parts[-1]) < max_rows and fits(more := [*parts[-1], row]):
-            parts[-1] = more
-        else:
-            parts.append([row])
-    return parts
-
-
 def count_lanes(cores: int) -> int:
     """Return how many micro-batches a processor with so many cores computes at the same time."""
     return max(1, min(cores, MOST_LANES))
@@ -72,30 +59,79 @@ def cut_evenly(lengths: Sequence[int], max_rows: int, max_tokens: int | None, sh
     Then they are evened out, so that no lane waits long for the others. `shared` as for `count_tokens`.
     """
 
-    sums = [0, *accumulate(lengths)]
+    count = len(lengths)
+    # Tokens up to each row, those that all begin with left out.
+    sums = list(accumulate((length - (shared or 0) for length in lengths), initial=0))
 
-    def cut_at(limit: float) -> list[int]:
+    def cut_at(limit: float, most: int) -> list[int] | None:
+        """Return where each ends if none may count more than `limit`; None when there would be more than `most`."""
         ends: list[int] = []
         start = 0
-        for place in range(2, len(lengths) + 1):
-            rows = place - start
-            if rows > 1 and (rows > max_rows or _count(rows, lengths[start], sums[place] - sums[start], shared) > limit):
-                ends.append(place - 1)
-                start = place - 1
-        return [*ends, len(lengths)]
+        while start < count:
+            if len(ends) == most:
+                return None
+            end = min(count, start + max_rows)
+            # The furthest row with which the part still counts at most `limit`, as `count_tokens` says.
+            if shared is None:
+                end = min(end, start + int(limit) // lengths[start])
+            else:
+                places = PLACES_PER_TOKEN * (int(limit) + 1) - 1
+                end = min(end, start + places // round_length(lengths[start]))
+                end = bisect_right(sums, sums[start] + limit - shared, start, end + 1) - 1
+            start = max(start + 1, end)
+            ends.append(start)
+        return ends
+
+    everything = PLACES_PER_TOKEN * count * round_length(lengths[0])
+    limit = everything if max_tokens is None else max_tokens / lanes
+    return _even_out(cut_at, count, lanes, lengths[0], limit, lambda: count_tokens(lengths, shared))
+
+
+def cut_groups(groups: int, most: int, count: Callable[[int, int], int], max_tokens: int | None, lanes: int) -> list[int]:
+    """Cut a step's groups of rows, the longest first, as `cut_evenly` cuts rows; return where each micro-batch ends.
+
+    Each has at most `most` groups; `count(start, end)` is what these groups count for the limit as one micro-batch.
+    """
+
+    def cut_at(limit: float, parts: int) -> list[int] | None:
+        ends: list[int] = []
+        start = 0
+        while start < groups:
+            if len(ends) == parts:
+                return None
+            end = start + 1
+            while end < min(groups, start + most) and (limit == math.inf or count(start, end + 1) <= limit):
+                end += 1
+            ends.append(start := end)
+        return ends
 
     limit = math.inf if max_tokens is None else max_tokens / lanes
-    ends = cut_at(limit)
-    if lanes == 1 or len(lengths) == 1:
-        return ends
-    wanted = min(len(lengths), round_up(len(ends), lanes))
-    low: float = lengths[0] - 1
-    high = min(limit, count_tokens(lengths, shared))
-    best = ends
+    return _even_out(cut_at, groups, lanes, count(0, 1), limit, lambda: count(0, groups))
+
+
+def _even_out(  # noqa: PLR0917
+    cut_at: Callable[[float, int], list[int] | None],
+    count: int,
+    lanes: int,
+    first: int,
+    limit: float,
+    count_all: Callable[[], int],
+) -> list[int]:
+    """Return the cut at `limit`, or with as many parts as occupy all lanes the one of the lowest limit.
+
+    `cut_at` returns where each part ends if none may count more than a limit; None when there would be more than so many.
+    `first` is what the first of `count` things counts, `count_all` what all of them do.
+    """
+    best = cut_at(limit, count)
+    assert best is not None, "one thing always fits"
+    if lanes == 1 or count == 1:
+        return best
+    wanted = min(count, round_up(len(best), lanes))
+    low: float = first - 1
+    high = min(limit, count_all())
     while high - low > PACKED_STEP / 2:
         middle = (low + high) / 2
-        tried = cut_at(middle)
-        if len(tried) <= wanted:
+        if tried := cut_at(middle, wanted):
             best, high = tried, middle
         else:
             low = middle
@@ -107,14 +143,10 @@ def count_tokens(lengths: Sequence[int], shared: int | None) -> int:
 
     `shared` are the tokens that all begin with when it is packed; None when it is padded.
     """
-    return _count(len(lengths), lengths[0], sum(lengths), shared)
-
-
-def _count(rows: int, longest: int, row_tokens: int, shared: int | None) -> int:
-    """Return the same for so many rows with so many tokens together."""
+    rows = len(lengths)
     if shared is None:
-        return longest * rows
-    return max(row_tokens - shared * (rows - 1), round_length(longest) * rows // PLACES_PER_TOKEN)
+        return lengths[0] * rows
+    return max(sum(lengths) - shared * (rows - 1), round_length(lengths[0]) * rows // PLACES_PER_TOKEN)
 
 
 def round_up(count: int, step: int) -> int:
@@ -145,6 +177,34 @@ def measure_part(lengths: Sequence[int], max_length: int, shared: int | None) ->
 
 
 @dataclass(frozen=True, slots=True)
+class Kinds:
+    """How many different ones some draws showed, and how many of these once and twice."""
+
+    seen: int
+    once: int
+    twice: int
+    draws: int
+
+    def extrapolate(self, later: float) -> float:
+        """Return the kinds to be expected after `later` times as many more draws.
+
+        From the kinds seen once and twice (Chao et al. 2014, doi 10.1890/13-0133.1): f1^2 / (2 f2) kinds were not seen yet.
+        """
+        once, twice = self.once, self.twice
+        unseen = once * once / (2 * twice) if twice else once * (once - 1) / 2
+        if not unseen:
+            return float(self.seen)
+        return self.seen + unseen * -math.expm1(-later * self.draws * once / (self.draws * unseen + once))
+
+
+def tally(draws: Iterable[Hashable]) -> Kinds:
+    """Count the kinds among `draws`."""
+    seen = Counter(draws)
+    counts = Counter(seen.values())
+    return Kinds(len(seen), counts[1], counts[2], seen.total())
+
+
+@dataclass(frozen=True, slots=True)
 class StepSizes:
     """The micro-batches of some simulated optimizer steps."""
 
@@ -152,46 +212,33 @@ class StepSizes:
     """The micro-batches of each."""
     heaviest: tuple[tuple[MicroSize, ...], ...]
     """Those that are computed at the same time where that can take the most memory: the most tokens, the most scores."""
+    token_kinds: Kinds
+    """Of the micro-batches' tokens."""
+    place_kinds: Kinds
+    """Of their rows and length."""
 
     @property
     def steps(self) -> int:
         """How many were simulated."""
         return len(self.of_steps)
 
-    @property
-    def parts(self) -> list[MicroSize]:
-        """The micro-batches of all steps."""
-        return [part for parts in self.of_steps for part in parts]
-
     def count_sizes(self, steps: int) -> tuple[float, float]:
         """Return how many different (tokens) and (rows, length) the micro-batches of `steps` steps have, about."""
         later = max(0.0, steps / self.steps - 1)
-        return (
-            _extrapolate(Counter(part.tokens for part in self.parts), later),
-            _extrapolate(Counter((part.rows, part.length) for part in self.parts), later),
-        )
-
-
-def _extrapolate(seen: Counter[int] | Counter[tuple[int, int]], later: float) -> float:
-    """Return the kinds to be expected after `later` times as many more draws.
-
-    From the kinds seen once and twice (Chao et al. 2014, doi 10.1890/13-0133.1): f1^2 / (2 f2) kinds were not seen yet.
-    """
-    counts = Counter(seen.values())
-    once, twice, draws = counts[1], counts[2], seen.total()
-    unseen = once * once / (2 * twice) if twice else once * (once - 1) / 2
-    if not unseen:
-        return float(len(seen))
-    return len(seen) + unseen * -math.expm1(-later * draws * once / (draws * unseen + once))
+        return self.token_kinds.extrapolate(later), self.place_kinds.extrapolate(later)
 
 
 def simulate_steps(lengths: RowLengths, run: RunShape, rows_per_step: int, max_length: int, steps: int = MOST_STEPS) -> StepSizes:
-    """Return the micro-batches of up to `steps` optimizer steps of random rows with these lengths; always the same draw."""
+    """Return the micro-batches of up to `steps` optimizer steps of random examples with these lengths; always the same draw.
+
+    `rows_per_step` are examples. Of a pair both answers count as long as the longer one, and nothing but what all rows begin
+    with as shared: more than they take where they share a long question.
+    """
     steps = max(1, min(steps, MOST_STEPS, max(FEWEST_STEPS, ROWS_DRAWN // rows_per_step)))
     shared = lengths.shared if run.packed else None
     limit = CPU_TOKENS if run.device == "cpu" else None
     rows = min(rows_per_step, ROWS_DRAWN)
-    return _simulate(lengths.quantiles, shared, run.micro_batch, limit, run.lanes, rows, max_length, steps)
+    return _simulate(lengths.quantiles, shared, run.micro_batch, limit, run.lanes, rows, max_length, steps, run.group)
 
 
 @lru_cache(maxsize=512)
@@ -204,6 +251,7 @@ def _simulate(  # noqa: PLR0917
     rows: int,
     max_length: int,
     steps: int,
+    group: int,
 ) -> StepSizes:
     parts: list[tuple[MicroSize, ...]] = []
     drawn = _draw(quantiles, rows * steps, max_length)
@@ -211,9 +259,24 @@ def _simulate(  # noqa: PLR0917
 
     for step in range(steps):
         ordered = sorted(drawn[step * rows : (step + 1) * rows], reverse=True)
-        ends = cut_evenly(ordered, max_rows, limit, common, lanes)
+        if group == 1:
+            ends = cut_evenly(ordered, max_rows, limit, common, lanes)
+        else:
+            ordered = [length for length in ordered for _ in range(group)]
+            count = partial(_count_groups, ordered, common, group)
+            ends = [group * end for end in cut_groups(rows, max(1, max_rows // group), count, limit, lanes)]
         parts.append(tuple(measure_part(ordered[start:end], max_length, common) for start, end in pairwise([0, *ends])))
-    return StepSizes(tuple(parts), _find_heaviest(parts, lanes))
+    flat = list(chain.from_iterable(parts))
+    return StepSizes(
+        tuple(parts),
+        _find_heaviest(parts, lanes),
+        tally(part.tokens for part in flat),
+        tally((part.rows, part.length) for part in flat),
+    )
+
+
+def _count_groups(lengths: Sequence[int], shared: int | None, group: int, start: int, end: int) -> int:
+    return count_tokens(lengths[group * start : group * end], shared)
 
 
 def _find_heaviest(steps: Sequence[tuple[MicroSize, ...]], lanes: int) -> tuple[tuple[MicroSize, ...], ...]:

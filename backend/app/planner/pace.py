@@ -7,7 +7,8 @@ tell apart keeps its guess. No numpy: this also runs in the server.
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from app.planner.traced import Work
 
@@ -18,6 +19,8 @@ FARTHEST = 3.0
 """A fitted pace stays within a factor e**3 of its guess."""
 MISSED = 0.35
 """A logarithm of measured over predicted beyond this counts linearly, not squared: one disturbed step must not rule the fit."""
+
+_read_values = attrgetter(*(field.name for field in fields(Work)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,14 @@ class Pace:
     bytes_unpacked: float
     launches: float
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The paces in the order of `Work`."""
+        return _read_values(self)
+
     def seconds(self, work: Work) -> float:
         """Return the time of `work`."""
-        return math.fsum(pace * amount for pace, amount in zip(astuple(self), astuple(work), strict=True))
+        return math.fsum(pace * amount for pace, amount in zip(self.values, _read_values(work), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,8 @@ def fit_pace(samples: Sequence[Sample], guess: Pace, *, trust: float) -> Pace:
     `trust` is how many samples' worth the guess counts, per pace. A pace of 0 in the guess stays 0; one whose work occurs
     nowhere keeps its guess.
     """
-    guesses = astuple(guess)
-    amounts = [astuple(sample.work) for sample in samples]
+    guesses = guess.values
+    amounts = [_read_values(sample.work) for sample in samples]
     free = [index for index, value in enumerate(guesses) if value > 0 and any(row[index] > 0 for row in amounts)]
     start = [math.log(guesses[index]) for index in free]
     logs = list(start)

@@ -4,9 +4,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from app.contracts.hardware import DeviceKind
-from app.contracts.options import Dtype, LongRows, Quantization
+from app.contracts.options import Dtype, LongRows, Method, Quantization
 
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def count_group(method: Method) -> int:
+    """Return the rows of an example. They stay in one micro-batch: a preferred answer and the other one."""
+    return 2 if method == "dpo" else 1
+
+
+def count_largest(micro_batch: int, examples: int, group: int) -> int:
+    """Return the rows of the largest micro-batch that so many examples can make."""
+    return group * max(1, min(micro_batch // group, examples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,12 @@ class RunShape:
     """Whether the processor has tiles for bfloat16 products: attention is one kernel there (training/attention.py)."""
     lanes: int = 1
     """Micro-batches that are computed at the same time (training/lanes.py)."""
+    method: Method = "sft"
+
+    @property
+    def group(self) -> int:
+        """Rows of an example."""
+        return count_group(self.method)
 
     @property
     def places(self) -> int:

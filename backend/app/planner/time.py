@@ -10,9 +10,10 @@ own error and that a shared machine is not equally fast all the time: P50 times 
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 from app.contracts.calibration import Calibration
+from app.contracts.options import Method
 from app.contracts.plan import ModelShape, Plan
 from app.contracts.trace import TraceProfile
 from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
@@ -30,6 +31,8 @@ PROBE_TOKENS = 64
 """Tokens of the row from which it judges, computed twice."""
 LEAST_COMPARISON_SECONDS, COMPARISON_SHARE = 60.0, 0.15
 """The comparison with the model before may take so long, or this share of what the training took."""
+REFERENCE_PASSES: dict[Method, int] = {"dpo": 1, "kto": 2}
+"""How often all rows are read without gradients before the first step (training/methods)."""
 TOKENS_READ_PER_SECOND = 200_000
 """Rows are written as text by the chat template and split into tokens before training."""
 
@@ -48,25 +51,31 @@ class MicroCost:
 
     terms: Terms
 
-    def seconds(self, rows: float, length: float, trained_share: float = 1.0) -> float:
+    def seconds(self, rows: int, length: int, trained_share: float = 1.0) -> float:
         """Return the seconds for `rows` rows of `length` tokens each, a share of which is trained."""
         tokens = rows * length
-        return self._sum(tokens, tokens, length, tokens * trained_share)
+        return self.list_seconds([MicroSize(rows, length, tokens, tokens)], trained_share)[0]
 
-    def seconds_of(self, size: MicroSize, trained_share: float = 1.0) -> float:
-        """Return the seconds for a micro-batch, of whose rows' tokens a share is trained."""
-        return self._sum(size.tokens, size.rows * size.length, size.length, size.row_tokens * trained_share)
+    def list_seconds(self, sizes: Sequence[MicroSize], trained_share: float = 1.0) -> list[float]:
+        """Return the seconds for each of these micro-batches, of whose rows' tokens a share is trained.
 
-    def _sum(self, tokens: float, places: float, length: float, labels: float) -> float:
-        """Return the sum over the values of `count_terms`, written out: a plan asks for it some thousand times."""
+        The sum over the values of `count_terms`, written out: a plan asks for it some thousand times.
+        """
         one, by_length, by_square, by_token, by_place, by_score, by_label = self.terms
-        by_size = by_token * tokens + (by_place + by_score * length) * places + by_label * labels
-        return one + (by_length + by_square * length) * length + by_size
+        by_label *= trained_share
+        return [
+            one
+            + (by_length + by_square * size.length) * size.length
+            + (by_place + by_score * size.length) * size.rows * size.length
+            + by_token * size.tokens
+            + by_label * size.row_tokens
+            for size in sizes
+        ]
 
 
 def price(work: WorkTerms, pace: Pace, factor: float = 1.0) -> MicroCost:
     """Return what `work` costs at this pace, times `factor`."""
-    paces = [factor * value for value in astuple(pace)]
+    paces = [factor * value for value in pace.values]
     columns = zip(*work.list_terms(), strict=True)
     one, length, squared, token, place, place_length, label = (
         sum(a * b for a, b in zip(column, paces, strict=True)) for column in columns
@@ -112,7 +121,7 @@ def estimate_step_seconds(  # noqa: PLR0917
     drawn = simulate_steps(lengths, run, rows, max_length, steps)
     seconds = 0.0
     for parts in drawn.of_steps:
-        each = [cost.seconds_of(part, lengths.trained_share) for part in parts]
+        each = cost.list_seconds(parts, lengths.trained_share)
         seconds += each[0] * alone if len(each) == 1 else _schedule(each, run.lanes)
     return seconds / drawn.steps * max(1.0, rows / ROWS_DRAWN)
 
@@ -151,7 +160,13 @@ def estimate_seconds(
     mean = sum(min(length, max_length) for length in lengths.quantiles) / len(lengths.quantiles)
     reading = (train_rows + heldout_rows) * mean / TOKENS_READ_PER_SECOND
     probe = _estimate_probe(step_cost, run, lengths, rows_per_step, max_length, alone)
-    p50 = around + reading + probe + epochs * epoch + (epochs + 1) * evaluation
+    again = 0.0
+    if run.method in REFERENCE_PASSES:
+        everything = estimate_step_seconds(forward_cost, run, lengths, train_rows, max_length, alone=alone)
+        again = REFERENCE_PASSES[run.method] * (everything + evaluation)
+        if run.method == "kto":  # each row with a foreign answer, in each step and each evaluation
+            epoch, evaluation = epoch + everything, 2 * evaluation
+    p50 = around + run.group * reading + probe + again + epochs * epoch + (epochs + 1) * evaluation
     return RunTime(p50, p50 * spread)
 
 
@@ -171,7 +186,7 @@ def _estimate_probe(  # noqa: PLR0917
 ) -> float:
     """Return the seconds of the longest micro-batch before the first step; on a processor of those rows that it has time for."""
     row = min(lengths.longest, max_length)
-    rows = simulate_steps(lengths, run, rows_per_step, max_length, 1).parts[0].rows
+    rows = simulate_steps(lengths, run, rows_per_step, max_length, 1).of_steps[0][0].rows
     judging = 0.0
     if run.device == "cpu":
         short = alone * cost.seconds(1, min(PROBE_TOKENS, row), lengths.trained_share)
@@ -181,7 +196,7 @@ def _estimate_probe(  # noqa: PLR0917
         return judging
     each = -(-rows // run.lanes)
     longest = measure_part([row] * each, max_length, lengths.shared if run.packed else None)
-    return judging + cost.seconds_of(longest, lengths.trained_share) * (alone if rows == 1 else 1.0)
+    return judging + cost.list_seconds([longest], lengths.trained_share)[0] * (alone if rows == 1 else 1.0)
 
 
 def _estimate_around(shape: ModelShape, run: RunShape, device: DevicePace) -> float:

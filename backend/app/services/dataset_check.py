@@ -5,19 +5,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from app.contracts.dataset import DatasetInfo, Mapping
-from app.datasets.importing import import_file, shown
+from app.datasets.importing import check_file, shown
 from app.datasets.reading import open_source
-from app.storage.dataset_dir import DatasetDir
+from app.datasets.rows import Watch, unwatched
 
 
-def check_path(path: Path, *, mapping: Mapping | None = None) -> DatasetInfo:
+def check_path(path: Path, *, mapping: Mapping | None = None, watch: Watch = unwatched) -> DatasetInfo:
     """Return what an import of the file would find out. Raise what import_file raises."""
     with TemporaryDirectory(prefix="affinage-") as folder:
-        return import_file(path, filename=path.name, name=None, target=DatasetDir(Path(folder) / "checked"), mapping=mapping)
+        return check_file(path, filename=path.name, scratch=Path(folder) / "decoded", mapping=mapping, watch=watch)
 
 
 def read_path(path: Path) -> Iterator[dict[str, str]]:
     """Yield every record of the file as texts. Raise Unsupported, DatasetInvalid, TooLarge."""
     with TemporaryDirectory(prefix="affinage-") as folder:
         for row in open_source(path, path.name, Path(folder) / "decoded").rows():
-            yield {name: shown(value) for name, value in row.values.items()}
+            yield {shown(name): shown(value) for name, value in row.values.items()}

@@ -33,8 +33,12 @@ def import_upload(
     """Import a file as a new data set; it appears whole or not at all. Raise DatasetInvalid, Unsupported, TooLarge."""
     target = new_dir(studio)
     info = import_file(source, filename=filename, name=name, target=target, mapping=mapping, watch=watch)
-    with studio.database.writing() as session:
-        Datasets(session).put(info, studio.folder_id)
+    try:
+        with studio.database.writing() as session:
+            Datasets(session).put(info, studio.folder_id)
+    except BaseException:  # Ctrl-C included: a folder that no list names would stay for good
+        target.delete()
+        raise
     return info
 
 

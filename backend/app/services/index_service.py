@@ -47,7 +47,7 @@ def rebuild_alone(settings: Settings) -> RebuiltIndex:
     """As `rebuild_index`; the caller holds the server's lock. All of it happens in one transaction or not at all."""
     url, data_dir = settings.resolved_database_url, settings.data_dir
     set_aside = None if settings.shares_database else _set_aside_damaged(Path(make_url(url).database or ""), url)
-    upgrade(url, data_dir)
+    upgrade(url, data_dir, alone=True)
     folder_id = read_folder_id(data_dir)
     clean_up(data_dir / "datasets")
     readable, unreadable = _read_jobs(data_dir / "jobs")

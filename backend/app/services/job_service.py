@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy.exc import IntegrityError
@@ -22,7 +23,7 @@ from app.services.disk_budget import check_room
 from app.services.studio import Studio
 from app.storage.dataset_dir import DatasetDir
 from app.storage.job_dir import JobDir, RequestKey, fsync_folder, utc_now, write_atomically
-from app.storage.repositories import Events, Jobs
+from app.storage.repositories import ACTIVE, Events, Jobs, JobState
 from app.storage.tables import IdempotencyKeyRow, JobRow
 
 FOLLOW_SECONDS = 0.2
@@ -173,7 +174,7 @@ def read_log(studio: Studio, session: Session, job_id: str, max_bytes: int) -> t
     return studio.supervisor.executor.logs(job_dir, max_bytes)
 
 
-def can_chat(studio: Studio, row: JobRow) -> bool:
+def can_chat(studio: Studio, row: JobRow | JobState) -> bool:
     """Whether the job left an adapter to talk to."""
     return row.status == JobStatus.SUCCEEDED and studio.job_dir(row.job_id).adapter_config.is_file()
 
@@ -200,6 +201,18 @@ def notices(session: Session, job_id: str) -> list[Noted]:
     """Return what trainer and supervisor noted about a job, in order."""
     events = (job_event.validate_json(row.body) for row in Events(session).of_kind(job_id, "noted"))
     return [event for event in events if isinstance(event, Noted)]
+
+
+def worked_time(session: Session, row: JobRow) -> tuple[float, str | None]:
+    """Return the seconds of the attempts that have ended, and when the one that goes on began, None where none does."""
+    seconds, since = 0.0, None
+    for attempt in Jobs(session).attempts(row.job_id):
+        if attempt.finished_at is None:
+            since = attempt.started_at if row.status in ACTIVE else None
+        else:
+            took = datetime.fromisoformat(attempt.finished_at) - datetime.fromisoformat(attempt.started_at)
+            seconds += max(0.0, took.total_seconds())  # the clock may have been set back meanwhile
+    return seconds, since
 
 
 def follow(studio: Studio, job_id: str, after: int = 0) -> Iterator[JobEvent]:

@@ -4,7 +4,7 @@ The rule, in this order:
 1. `ft:MODEL:affinage:SUFFIX:JOB` is what a job has learned; `...:ckpt-step-N` behind it one of its checkpoints. A job's id
    alone means the same.
 2. A model of the catalogue, of one's own list, of the hub (`org/name`) or a folder is itself.
-3. A model that the upstream server lists is answered there.
+3. A model that the upstream server lists is answered there; so is one of the hub whose weights are not here.
 4. A name of OpenAI's (`gpt-...`, `o1`, `davinci-002`, ...) is answered by the model that AFFINAGE_OPENAI_MODELS gives for
    it, else by the model that comes with the installation. The answer's `model` says who spoke.
 5. Any other name is not found.
@@ -71,6 +71,19 @@ def find_named(studio: Studio, session: Session, name: str) -> Named | None:
     return None
 
 
+def is_upstreams(studio: Studio, session: Session, name: str) -> bool:
+    """Whether the upstream server answers to a name: it lists it, and no weights here have it."""
+    if name not in studio.upstream.list_models():
+        return False
+    named = find_named(studio, session, name)
+    return named is None or (named.model_id is not None and not _is_here(studio, named.model_id))
+
+
+def _is_here(studio: Studio, model_id: str) -> bool:
+    name = MODEL_CONFIGS[model_id].name if model_id in MODEL_CONFIGS else model_id
+    return is_folder_id(model_id) or studio.models.obtainable_offline(name)
+
+
 def get_named(studio: Studio, session: Session, name: str) -> Named:
     """Return who answers to a name by rules 1, 2, 4 and 5. Raise NotFound."""
     found = find_named(studio, session, name)
@@ -103,9 +116,7 @@ def get_voice(studio: Studio, session: Session, named: Named) -> Voice:
 def list_ready_models(studio: Studio) -> list[str]:
     """Return the models whose weights are on this machine."""
     names = [*MODEL_CONFIGS, *(added.model_id for added in studio.added.list())]
-    return [
-        name for name in names if studio.models.obtainable_offline(MODEL_CONFIGS[name].name if name in MODEL_CONFIGS else name)
-    ]
+    return [name for name in names if _is_here(studio, name)]
 
 
 def list_tuned(session: Session, most: int = 200) -> list[JobRow]:

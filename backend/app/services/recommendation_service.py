@@ -9,10 +9,11 @@ from app.planner.quality import rate_quality
 from app.planner.recommend import Contender, Recommendation, imagine_card, recommend
 from app.planner.run_shape import RowLengths
 from app.services.dataset_service import get_dir
+from app.services.learning_method import explain_time
 from app.services.planning_service import EXAMPLE_ROWS, Weights, find_weights, list_models
 from app.services.resolution import resolve_values
-from app.services.row_lengths import measure_lengths
-from app.services.run_plan import FoundModel, count_available, find_config, make_plan_request
+from app.services.row_lengths import find_counts, measure_lengths
+from app.services.run_plan import FoundModel, count_available, find_config, make_plan_request, settle_for_rows
 from app.services.studio import Studio
 from app.services.tokenizer_folders import find_tokenizer_folder
 from app.services.traced_plan import make_known_plan
@@ -92,22 +93,25 @@ def _plan(
 ) -> Plan:
     """Return how a model would be trained. An imagined card computes with 4 bits, whatever is installed here."""
     entry = model.entry
+    values = resolve_values(FinetuningOptions(objective=objective), entry)
     train_rows, heldout_rows = EXAMPLE_ROWS, 0
     lengths = RowLengths((entry.max_length,) * 21, measured=True)
     if dataset_id is not None:
         dataset = get_dir(studio, dataset_id)
         info = dataset.read_info()
         train_rows, heldout_rows = info.train_rows, info.heldout_rows
-        lengths = measure_lengths(dataset, info, find_tokenizer_folder(studio, entry.name))
+        tokenizer_folder = find_tokenizer_folder(studio, entry.name)
+        values = settle_for_rows(values, info, find_counts(dataset, info, tokenizer_folder))
+        lengths = measure_lengths(dataset, info, tokenizer_folder)
     request = make_plan_request(
         studio,
         model,
         device,
-        resolve_values(FinetuningOptions(objective=objective), entry),
+        values,
         lengths,
         available_bytes=memory,
         train_rows=train_rows,
         heldout_rows=heldout_rows,
         nf4_usable=True if imagined else None,
     )
-    return make_known_plan(studio.tracing, request, find_config(studio, model))
+    return explain_time(make_known_plan(studio.tracing, request, find_config(studio, model)))

@@ -15,6 +15,7 @@ from app.contracts.hardware import Device, Hardware
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
 from app.core.errors import NotFound, Unsupported
 from app.datasets.token_checks import TokenCheck, check_tokens
+from app.datasets.tokens import TokenCount
 from app.planner.bound import add_records, read_shipped
 from app.planner.configs import write_shape_config
 from app.planner.correction import list_times
@@ -23,7 +24,7 @@ from app.planner.run_shape import RowLengths
 from app.planner.shapes import find_shape, shape_from_config
 from app.services.continuing import Continued, find_continued
 from app.services.dataset_service import get_dir
-from app.services.learning_method import count_all_rows, settle_method
+from app.services.learning_method import count_examples, explain_time, settle_method
 from app.services.long_rows import make_cut, settle_long_rows
 from app.services.model_entry import ModelEntry
 from app.services.resolution import check_target_modules, read_options, resolve_values
@@ -96,11 +97,10 @@ def plan_run(
     device = get_device(hardware, device_id)
     continued = find_continued(studio, continue_from, model.entry.name, options)
     preset = continued.preset if continued else None
-    values = settle_method(resolve_values(chosen, model.entry, preset), info.mapping.shape)
-    check_target_modules(values["target_modules"].value, model.shape)
     tokenizer_folder = find_tokenizer_folder(studio, model.entry.name)
     counts = find_counts(dataset, info, tokenizer_folder)
-    values = settle_long_rows(values, counts)
+    values = settle_for_rows(resolve_values(chosen, model.entry, preset), info, counts)
+    check_target_modules(values["target_modules"].value, model.shape)
     lengths = measure_lengths(dataset, info, tokenizer_folder)
     request = make_plan_request(
         studio,
@@ -109,16 +109,21 @@ def plan_run(
         values,
         lengths,
         available_bytes=count_available(device),
-        train_rows=info.train_rows,
-        heldout_rows=info.heldout_rows,
+        train_rows=count_examples(info.train_rows, values["method"].value, info.mapping.shape),
+        heldout_rows=count_examples(info.heldout_rows, values["method"].value, info.mapping.shape),
     )
-    plan = count_all_rows(make_traced_plan(studio.tracing, request, find_config(studio, model)))
+    plan = explain_time(make_traced_plan(studio.tracing, request, find_config(studio, model)))
     if hardware.unused_reason and device.kind == "cpu":
         plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
     checks = check_tokens(counts, make_cut(plan.resolved), classes=plan.resolved["method"].value == "classification")
     doubts = [Notice(key=check.key, params=check.params) for check in checks if check.status != "passed"]
     plan = plan.model_copy(update={"warnings": [*doubts, *plan.warnings]})
     return PlannedRun(plan, model, dataset, info, continued, checks)
+
+
+def settle_for_rows(values: dict[str, Resolved], info: DatasetInfo, counts: Sequence[TokenCount]) -> dict[str, Resolved]:
+    """Return the values with what the rows decide: the method, and the fate of long ones. Raise Invalid for an unfit method."""
+    return settle_long_rows(settle_method(values, info.mapping.shape), counts)
 
 
 def get_device(hardware: Hardware, device_id: str | None) -> Device:

@@ -170,7 +170,10 @@ def tell_everyone(webhook: Webhook, trackers: Trackers, job_id: str) -> None:
 
 
 def prepare_data(settings: Settings) -> None:
-    """Make what is missing of the data folder (0700) and bring the database to the present schema. Raise Conflict (newer one)."""
+    """Make what is missing of the data folder (0700) and bring the database to the present schema.
+
+    Raise Conflict for a database of a newer version, and for one of an earlier version while its server runs.
+    """
     data_dir = settings.data_dir
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     data_dir.chmod(0o700)

@@ -8,6 +8,7 @@ from app.contracts.trace import ReplayCall, TraceProfile, TraceRequest
 from app.jobs.executors.environment import card_allocator_expands
 from app.planner.fit import make_plan
 from app.planner.request import PlanRequest
+from app.planner.run_shape import count_group, count_largest
 from app.planner.traced import name_trace
 from app.services.tracing_service import Tracing, make_request
 
@@ -88,7 +89,8 @@ def describe_replay(request: PlanRequest, plan: Plan, traced: TraceRequest) -> R
     """Return the steps to replay for a plan: a micro-batch of usual rows, then one of the longest, all tokens trained."""
     most = plan.resolved["max_length"].value
     longest = min(most, request.lengths.longest or most)
-    rows = max(1, min(plan.resolved["batch_size"].value, request.train_rows or most))
+    group = count_group(plan.resolved["method"].value or "sft")
+    rows = count_largest(plan.resolved["batch_size"].value, request.train_rows or most, group)
     usual = sorted(request.lengths.quantiles)[len(request.lengths.quantiles) // 2] if request.lengths.quantiles else longest
     earlier = max(1, min(longest, round(usual)))
     return ReplayCall(

@@ -7,7 +7,6 @@ upstream's own key; what it answers is passed back as it comes.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx2
 
@@ -17,6 +16,7 @@ from app.core.settings import Settings
 LIST_SECONDS = 30.0
 """How long the upstream's list of models counts."""
 CONNECT_SECONDS = 5.0
+JSON = {"Content-Type": "application/json"}
 ANSWER_SECONDS = 600.0
 """Longest silence of an upstream that works on an answer."""
 
@@ -39,6 +39,11 @@ class Upstream:
         self._models: list[str] = []
         self._read_at = -LIST_SECONDS
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is an upstream."""
+        return bool(self._url)
+
     def list_models(self) -> list[str]:
         """Return the models that it lists; none while it cannot be reached."""
         if self._url and time.monotonic() - self._read_at > LIST_SECONDS:
@@ -51,11 +56,11 @@ class Upstream:
                 self._models = []
         return self._models
 
-    def send(self, path: str, body: dict[str, Any]) -> Reply:
-        """Pass a request on. Raise UpstreamUnreachable when nobody answers."""
+    def send(self, path: str, body: bytes) -> Reply:
+        """Pass a request on, a JSON document. Raise UpstreamUnreachable when nobody answers."""
         client = self._client()
         try:
-            answer = client.send(client.build_request("POST", f"{self._url}/{path}", json=body), stream=True)
+            answer = client.send(client.build_request("POST", f"{self._url}/{path}", content=body, headers=JSON), stream=True)
         except httpx2.HTTPError as error:
             client.close()
             raise UpstreamUnreachable(url=self._url, reason=type(error).__name__) from error

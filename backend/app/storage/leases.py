@@ -118,10 +118,10 @@ class Leases:
         )
         return self.session.scalars(statement).all()
 
-    def held(self) -> Sequence[JobRow]:
-        """Return the jobs that this server looks after, oldest first."""
-        mine = select(JobRow).where(JobRow.lease_owner == self.claimant.owner).order_by(JobRow.number)
-        return self.session.scalars(mine).all()
+    def held(self) -> list[tuple[str, JobStatus]]:
+        """Return id and status of the jobs that this server looks after, oldest first."""
+        mine = select(JobRow.job_id, JobRow.status).where(JobRow.lease_owner == self.claimant.owner).order_by(JobRow.number)
+        return [(job_id, JobStatus(status)) for job_id, status in self.session.execute(mine)]
 
     def hold(self, row: JobRow) -> None:
         """Give a job that already runs its device, where nobody else has it, and make this server look after it."""

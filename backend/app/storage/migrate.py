@@ -7,6 +7,8 @@ fails would leave half its changes. Before a schema changes, the old database is
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sqlalchemy.engine import Connection, make_url
 import app
 from app.core.errors import Conflict
 from app.storage.db import sqlite_module
+from app.storage.server_lock import AlreadyServed, ServerLock
 
 ADVISORY_KEY = 0x616666696E616765
 """Names our lock among those of a PostgreSQL server: `affinage` in ASCII."""
@@ -69,25 +72,26 @@ def current_revision(url: str) -> str | None:
         engine.dispose()
 
 
-def upgrade(url: str, data_dir: Path) -> None:
+def upgrade(url: str, data_dir: Path, *, alone: bool = False) -> None:
     """Bring the database to the newest schema; one process at a time, a copy of the old one kept.
 
-    Raise Conflict for a database that a newer version has brought to a schema that this one does not know.
+    Raise Conflict for a database that a newer version has brought to a schema that this one does not know, and where a server
+    of an earlier version works with the data folder: it could no longer use its tables. `alone`: the caller holds that lock.
     """
     config = alembic_config(url)
     if make_url(url).get_backend_name() == "sqlite":
-        _upgrade_alone(url, data_dir, config)
+        _upgrade_in_turn(url, data_dir, config, alone=alone)
         return
     engine = migration_engine(url)
     try:
         with engine.connect() as connection:  # servers with data folders of their own may share the database
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": ADVISORY_KEY})
-            _upgrade_alone(url, data_dir, config)
+            _upgrade_in_turn(url, data_dir, config, alone=alone)
     finally:
         engine.dispose()  # closing the connection lets the lock go
 
 
-def _upgrade_alone(url: str, data_dir: Path, config: Config) -> None:
+def _upgrade_in_turn(url: str, data_dir: Path, config: Config, *, alone: bool) -> None:
     descriptor = os.open(data_dir / ".migrate.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -97,11 +101,27 @@ def _upgrade_alone(url: str, data_dir: Path, config: Config) -> None:
             return
         if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
             raise Conflict("newer_database", database=make_url(url).render_as_string(), found=current, known=head)
-        if current is not None and make_url(url).get_backend_name() == "sqlite":
-            _copy_sqlite(url, data_dir / f"affinage.db.before-{head}")
-        command.upgrade(config, "head")
+        with nullcontext() if alone else _without_server(data_dir, found=current, known=head):
+            if current is not None and make_url(url).get_backend_name() == "sqlite":
+                _copy_sqlite(url, data_dir / f"affinage.db.before-{head}")
+            command.upgrade(config, "head")
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _without_server(data_dir: Path, *, found: str | None, known: str | None) -> Iterator[None]:
+    """Keep servers from the data folder meanwhile. Raise Conflict while one works with it."""
+    lock = ServerLock(data_dir)
+    try:
+        lock.acquire("upgrade")
+    except AlreadyServed:
+        owner = lock.owner() or {}
+        raise Conflict(
+            "older_server", found=found, known=known, pid=owner.get("pid", "?"), address=owner.get("address", "?")
+        ) from None
+    with lock:
+        yield
 
 
 def _copy_sqlite(url: str, target: Path) -> None:

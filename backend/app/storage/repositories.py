@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Session, aliased, defer
@@ -13,6 +14,24 @@ from app.storage.tables import DatasetRow, IdempotencyKeyRow, JobAttemptRow, Job
 
 ACTIVE = (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELLING)
 """States in which a job holds its device."""
+
+
+Statement = TypeVar("Statement", bound="Select[*tuple[Any, ...]]")
+
+
+class JobState(NamedTuple):
+    """What changes whenever a job does."""
+
+    job_id: str
+    status: str
+    last_seq: int
+
+
+class StoredEvent(NamedTuple):
+    """One line of events.jsonl as the database keeps it."""
+
+    seq: int
+    body: str
 
 
 class Jobs:
@@ -66,12 +85,19 @@ class Jobs:
 
     def page(self, limit: int, after: str | None, status: JobStatus | None) -> Sequence[JobRow]:
         """Return jobs without their `spec`, newest first, from the one after `after` on."""
-        statement = select(JobRow).options(defer(JobRow.spec)).order_by(JobRow.number.desc()).limit(limit)
-        if status is not None:
-            statement = statement.where(JobRow.status == status)
-        if after is not None:
-            statement = statement.where(JobRow.number < select(JobRow.number).where(JobRow.job_id == after).scalar_subquery())
-        return self.session.scalars(statement).all()
+        statement = select(JobRow).options(defer(JobRow.spec))
+        return self.session.scalars(of_page(statement, limit, after, status)).all()
+
+    def page_states(self, limit: int, after: str | None, status: JobStatus | None) -> list[JobState]:
+        """Return the states of the jobs of a page."""
+        statement = of_page(select(JobRow.job_id, JobRow.status, JobRow.last_seq), limit, after, status)
+        return [JobState(*row) for row in self.session.execute(statement)]
+
+    def named(self, job_ids: Sequence[str]) -> Sequence[JobRow]:
+        """Return the jobs of these ids (a few hundred at most) without their `spec`, in no order."""
+        if not job_ids:
+            return []
+        return self.session.scalars(select(JobRow).options(defer(JobRow.spec)).where(JobRow.job_id.in_(job_ids))).all()
 
     def active(self) -> Sequence[JobRow]:
         """Return the jobs that hold a device, oldest first."""
@@ -130,6 +156,11 @@ class Jobs:
         statement = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.number.desc()).limit(1)
         return self.session.scalar(statement)
 
+    def attempts(self, job_id: str) -> Sequence[JobAttemptRow]:
+        """Return every start of a trainer for a job, oldest first."""
+        statement = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id).order_by(JobAttemptRow.number)
+        return self.session.scalars(statement).all()
+
     def find_recent_key(self, prefix: str, request_hash: str, since: str) -> IdempotencyKeyRow | None:
         """Return the newest key that begins with `prefix`, came with this request, and not before `since`; or None."""
         statement = select(IdempotencyKeyRow).where(
@@ -144,6 +175,15 @@ class Jobs:
         return self.session.get(IdempotencyKeyRow, key)
 
 
+def of_page(statement: Statement, limit: int, after: str | None, status: JobStatus | None) -> Statement:
+    """Return a query for jobs that takes a page of them, newest first, from the one after `after` on."""
+    if status is not None:
+        statement = statement.where(JobRow.status == status)
+    if after is not None:
+        statement = statement.where(JobRow.number < select(JobRow.number).where(JobRow.job_id == after).scalar_subquery())
+    return statement.order_by(JobRow.number.desc()).limit(limit)
+
+
 class Events:
     """The rows of `job_events`."""
 
@@ -155,10 +195,10 @@ class Events:
         if rows:
             self.session.execute(insert(JobEventRow), rows)
 
-    def after(self, job_id: str, seq: int, limit: int = 500) -> Sequence[JobEventRow]:
+    def after(self, job_id: str, seq: int, limit: int = 500) -> Sequence[StoredEvent]:
         """Return the events that follow `seq`, in order."""
-        statement = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq).order_by(JobEventRow.seq)
-        return self.session.scalars(statement.limit(limit)).all()
+        statement = select(JobEventRow.seq, JobEventRow.body).where(JobEventRow.job_id == job_id, JobEventRow.seq > seq)
+        return [StoredEvent(*row) for row in self.session.execute(statement.order_by(JobEventRow.seq).limit(limit))]
 
     def newest(self, job_id: str, limit: int, before: int | None = None) -> Sequence[JobEventRow]:
         """Return the last events, newest first; those before the seq `before` where that is given."""

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from app.contracts.hardware import DeviceKind
 from app.contracts.job import Lora
-from app.contracts.options import Dtype
+from app.contracts.options import Dtype, Quantization
+from app.planner.moments import takes_eight_bits
 from app.training.attention import choose_attention
 from app.training.batching import MicroBatch
 from app.training.blocks import fuse_blocks
+from app.training.eight_bit import EightBitAdamW
 from app.training.lora import attach, note_change
 from app.training.loss import LossHead
 
@@ -68,7 +70,13 @@ def prepare_frozen(model: nn.Module, *, checkpointing: bool) -> nn.Module:
 
 
 def assemble(
-    model: nn.Module, lora: Lora, *, kind: DeviceKind, learning_rate: float = 1e-4, weight_decay: float = 0.0
+    model: nn.Module,
+    lora: Lora,
+    *,
+    kind: DeviceKind,
+    quantization: Quantization = "none",
+    learning_rate: float = 1e-4,
+    weight_decay: float = 0.0,
 ) -> Trainable:
     """Put adapter, loss and optimizer on a frozen model. `kind` is the kind of device that the model stands for.
 
@@ -77,8 +85,12 @@ def assemble(
     parameters = attach(model, lora)
     if kind == "cpu":
         fuse_blocks(model)
-    on_meta = parameters[0].device.type == "meta"
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=not on_meta)
+    optimizer: torch.optim.Optimizer
+    if takes_eight_bits(kind, quantization):
+        optimizer = EightBitAdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    else:
+        on_meta = parameters[0].device.type == "meta"
+        optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=not on_meta)
     return Trainable(model, parameters, LossHead.of(model, kind), optimizer)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, masking_utils
 
-from app.training import primitives
+from app.training import card_attention, primitives
 from app.training.batching import Layout
 
 NAME = "affinage_products"
@@ -148,17 +148,25 @@ def causal_attention(  # noqa: PLR0917  transformers' interface
 
 
 def can_unpack(model: nn.Module) -> bool:
-    """Return whether a model was loaded with this attention, and so takes packed micro-batches."""
+    """Return whether a model was loaded with an attention of ours, and so takes packed micro-batches."""
+    return str(model.config._attn_implementation) in (NAME, card_attention.NAME)  # type: ignore[union-attr]
+
+
+def packs_always(model: nn.Module) -> bool:
+    """Return whether all its micro-batches of several rows are packed: on a processor, where the planner counts on it."""
     return bool(model.config._attn_implementation == NAME)  # type: ignore[union-attr]
 
 
 def choose_attention(config: Any, device_type: str) -> str | None:
-    """Return the name of the attention to load a model with: ours on processors where it is exact, else None.
+    """Return the name of the attention to load a model with: ours for such a device where it is exact, else None.
 
     None lets transformers choose: PyTorch's fused attention, or the model's own where it has nothing else (Bloom, Gemma 2).
     """
     sliding = bool(getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None))
-    if device_type != "cpu" or sliding or config.model_type not in _PLAIN_CAUSAL:
+    if sliding or config.model_type not in _PLAIN_CAUSAL:
         return None
+    if device_type == "cuda":
+        AttentionInterface.register(card_attention.NAME, card_attention.card_attention)
+        return card_attention.NAME
     AttentionInterface.register(NAME, causal_attention)
     return NAME

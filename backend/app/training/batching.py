@@ -14,12 +14,16 @@ import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from app.planner.micro_batches import PACKED_STEP, cut_evenly, pad_length, round_length, round_up
+
+MOST_PACKED = 0.75
+"""Share of the padded tokens up to which rows that have to be copied for attention are packed on a card. Judged by the traced
+memory of a step (phi-2 in 4 bits, 512 tokens: packed as full rows it takes 12 % more than padded), not measured on a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,22 @@ class Row:
     """Number of the row in the imported file, from 1; 0 where it comes from none."""
     desired: bool = True
     """False for an answer that the model is to avoid (preference data)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where packed tokens stand when each row has its beginning for itself: as (places), rows one behind the other."""
+
+    sources: Tensor
+    """(places,), int64: the packed token at each place."""
+    places: Tensor
+    """(used,), int64: the place of each packed token; a shared one's in the first row."""
+    shared_places: Tensor
+    """(rows, shared), int64: the places of what all rows begin with."""
+    starts: Tensor | None = None
+    """(rows + 1,), int32: where each row starts, and the end; None when rows are padded to one length."""
+    longest: int = 0
+    """Tokens of the longest row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +72,14 @@ class Layout:
     sources: Tensor
     """(rows * length,), int64: the packed token that stands at each place; 0 where a row has ended. The first row is the
     longest."""
+    ragged: Spread | None = None
+    """The rows without padding, for kernels of cards that take them so."""
+
+    @property
+    def padded(self) -> Spread:
+        """The rows, each padded to `length`."""
+        firsts = torch.arange(self.rows, device=self.places.device)[:, None] * self.length
+        return Spread(self.sources, self.places, firsts + torch.arange(self.shared, device=self.places.device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +132,20 @@ def count_shared(rows: Sequence[Row]) -> int:
     return shared
 
 
+def pays_to_pack(rows: Sequence[Row], max_length: int, *, ragged: bool) -> bool:
+    """Return whether a card gets these rows, the longest first, packed; `ragged` when its attention takes them without padding.
+
+    A plan for a card counts on padded rows, and a packed micro-batch must never take more. Rows that share nothing already
+    lie as ragged attention takes them; any others are copied to their places for attention, which must pay for itself.
+    """
+    if len(rows) == 1:
+        return False
+    shared = count_shared(rows)
+    packed = round_up(sum(len(row.ids) for row in rows) - shared * (len(rows) - 1), PACKED_STEP)
+    padded = len(rows) * pad_length(len(rows[0].ids), max_length, packed=False)
+    return packed < padded if ragged and not shared else packed <= MOST_PACKED * padded
+
+
 def collate(rows: Sequence[Row], pad_id: int, device: torch.device, max_length: int, *, packed: bool = False) -> MicroBatch:
     """Return the tensors of one micro-batch. Rows are at most `max_length` long; the longest must be the first.
 
@@ -153,6 +195,7 @@ def _pack(rows: Sequence[Row], pad_id: int, device: torch.device, max_length: in
         used=used,
         places=torch.tensor(places, device=device),
         sources=torch.tensor(sources, device=device),
+        ragged=make_ragged([len(row.ids) for row in rows], shared, device) if device.type == "cuda" else None,
     )
     return MicroBatch(
         ids=torch.tensor([ids + [pad_id] * padding], device=device),
@@ -161,4 +204,24 @@ def _pack(rows: Sequence[Row], pad_id: int, device: torch.device, max_length: in
         tokens=sum(len(row.ids) for row in rows),
         places=torch.tensor([[place % length for place in places] + [0] * padding], device=device),
         layout=layout,
+    )
+
+
+def make_ragged(lengths: Sequence[int], shared: int, device: torch.device) -> Spread:
+    """Return the spread without padding of packed rows of these lengths, which begin with `shared` tokens in common."""
+    starts = [0, *accumulate(lengths)]
+    sources: list[int] = []
+    places = list(range(shared))
+    own = shared
+    for start, length in zip(starts, lengths, strict=False):
+        sources += [*range(shared), *range(own, own + length - shared)]
+        places += range(start + shared, start + length)
+        own += length - shared
+    shared_places = [[start + place for place in range(shared)] for start in starts[:-1]]
+    return Spread(
+        sources=torch.tensor(sources, device=device),
+        places=torch.tensor(places, device=device),
+        shared_places=torch.tensor(shared_places, dtype=torch.long, device=device),
+        starts=torch.tensor(starts, dtype=torch.int32, device=device),
+        longest=max(lengths),
     )

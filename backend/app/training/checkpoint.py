@@ -41,6 +41,7 @@ from app.storage.job_dir import fsync_folder
 from app.training.lora import adapter_tensors, load_tensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW knows of each parameter; the optimizer in eight bits names its own."""
 DISK_RESERVE_BYTES = 16 << 20
 """Left free beside a checkpoint, for the events of this run and the database. Judged, not measured."""
 
@@ -152,7 +153,8 @@ def restore_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Opti
     try:
         state = RunState.model_validate_json((path / STATE).read_bytes())
         stored = load_file(path / OPTIMIZER)
-        missing = {f"{name}:{key}" for key in parameters for name in _MOMENTS} | {"rng:cpu"}
+        names = _list_states(optimizer)
+        missing = {f"{name}:{key}" for key in parameters for name in names} | {"rng:cpu"}
         if missing - stored.keys():
             raise CheckpointCorrupt(name=path.name)
         load_tensors(model, path / ADAPTER)
@@ -160,18 +162,23 @@ def restore_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Opti
         raise CheckpointCorrupt(name=path.name) from error
     for key, parameter in parameters.items():
         # Step counts live on the device beside the moments: the fused kernel wants that.
-        optimizer.state[parameter] = {name: stored[f"{name}:{key}"].to(parameter.device) for name in _MOMENTS}
+        optimizer.state[parameter] = {name: stored[f"{name}:{key}"].to(parameter.device) for name in names}
     torch.set_rng_state(stored["rng:cpu"])
     if "rng:cuda" in stored:
         torch.cuda.set_rng_state(stored["rng:cuda"], next(model.parameters()).device)
     return state
 
 
+def _list_states(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    names: tuple[str, ...] = getattr(optimizer, "state_names", _MOMENTS)
+    return names
+
+
 def _optimizer_tensors(parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     tensors = {
         f"{name}:{key}": optimizer.state[parameter][name].detach().cpu().clone()
         for key, parameter in parameters.items()
-        for name in _MOMENTS
+        for name in _list_states(optimizer)
     }
     tensors["rng:cpu"] = torch.get_rng_state()
     device = next(iter(parameters.values())).device

@@ -21,6 +21,7 @@ from app.contracts.report import Report
 from app.core.errors import CheckpointCorrupt, DatasetChanged, DatasetInvalid, Diverged, HubUnreachable
 from app.datasets.render import Renderer
 from app.planner.micro_batches import CPU_TOKENS, count_lanes
+from app.planner.run_shape import count_group
 from app.storage.checkpoint_dir import ADAPTER, Keeping, Reason, list_checkpoints, verify
 from app.storage.job_dir import JobDir, write_atomically
 from app.storage.model_store import missing_files
@@ -65,10 +66,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     threads = use_physical_cores()
     torch.manual_seed(opt.seed)
     limits = Limits(
-        rows=min(opt.micro_batch_size, max_micro_batch or opt.micro_batch_size),
+        rows=max(count_group(job.method), min(opt.micro_batch_size, max_micro_batch or opt.micro_batch_size)),
         tokens=cpu_token_budget if device.type == "cpu" else None,
-        # Dropout draws from one generator: its numbers would go to whoever comes first.
-        lanes=count_lanes(threads) if device.type == "cpu" and not job.lora.dropout else 1,
+        lanes=count_lanes(threads) if device.type == "cpu" else 1,
     )
     log.info("job %s on %s, %d threads, micro-batch %d rows", job.job_id, device, threads, limits.rows)
 
@@ -100,7 +100,14 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
     _begin(job_dir, "loading")
     model = load_model(job, device)
     kind: DeviceKind = "cpu" if device.type == "cpu" else "cuda"
-    built = assemble(model, job.lora, kind=kind, learning_rate=opt.learning_rate, weight_decay=opt.weight_decay)
+    built = assemble(
+        model,
+        job.lora,
+        kind=kind,
+        quantization=job.quantization,
+        learning_rate=opt.learning_rate,
+        weight_decay=opt.weight_decay,
+    )
     parameters, optimizer = built.parameters, built.optimizer
     if job.continue_from is not None:
         load_tensors(model, job_dir.start_adapter / WEIGHTS_NAME)
@@ -145,9 +152,9 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         _begin(job_dir, "evaluating")
         evaluation_started = time.monotonic()
         note = partial(_note_not_finite, "heldout", current.step, heldout.rows)
-        outcome = compute_finite(compute, job, unseen.evaluate, lambda found: (found.loss,), note)
+        outcome = compute_finite(compute, job, unseen.evaluate, _list_numbers, note)
         loss = outcome.loss
-        if not is_finite(loss):
+        if not is_finite(*_list_numbers(outcome)):
             raise Diverged("heldout", step=current.step)
         job_dir.append(
             EvalLogged(
@@ -165,6 +172,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         return measured
 
     # ---- training --------------------------------------------------------------------------------------------------
+    random_state = compute.random_state()  # after the last whole step: an interrupted one may have drawn numbers
     try:
         for epoch in range(state.step // epoch_steps, opt.num_epochs):
             if state.step == epoch * epoch_steps:
@@ -183,13 +191,14 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
 
                 note = partial(_note_not_finite, "step", state.step + 1, rows)
                 attempt = partial(take_gradient, method=learned, places=places, max_norm=opt.max_grad_norm)
-                outcome, norm = compute_finite(compute, job, attempt, lambda found: (found[0].loss, found[1]), note)
+                outcome, norm = compute_finite(compute, job, attempt, lambda found: (*_list_numbers(found[0]), found[1]), note)
                 loss = outcome.loss
-                if not is_finite(loss, norm):
+                if not is_finite(*_list_numbers(outcome), norm):
                     raise Diverged("gradient" if is_finite(loss) else "loss", step=state.step + 1, rows=name_rows(rows))
                 rate = learning_rate_at(state.step, total_steps, opt.learning_rate, opt.warmup_ratio, opt.lr_scheduler)
                 update(optimizer, rate, keep_gradients=kind == "cpu")
                 compute.scale.count_good_step()
+                random_state = compute.random_state()
 
                 seconds = time.monotonic() - step_started
                 tokens = sum(len(row.ids) for row in rows)
@@ -239,11 +248,13 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         state = evaluate(state)
     except Stopped as stopped:
         # The step that was interrupted is dropped; what was learned before it is kept for the next attempt.
+        compute.set_random_state(random_state)
         if stopped.reason == "paused" and state.step:
             _save(job_dir, job, model, optimizer, state, reason="paused")
         raise
     except Diverged:
         # The bad step was never taken: what was learned before it is good.
+        compute.set_random_state(random_state)
         if state.step:
             _save(job_dir, job, model, optimizer, state)
             job_dir.append(Noted(level="info", key="last_good_kept", params={"step": state.step}))
@@ -315,6 +326,10 @@ def take_gradient(compute: Computer, method: Method, places: Sequence[int], max_
             return outcome, norm
         clear_gradients(compute.parameters, keep=compute.device.type == "cpu")
         compute.set_random_state(random_state)
+
+
+def _list_numbers(outcome: Outcome) -> tuple[float, ...]:
+    return outcome.loss, *outcome.measures.values()
 
 
 def _note_not_finite(where: str, step: int, rows: Sequence[Row]) -> Noted:

@@ -4,9 +4,10 @@ Losses are summed over trained tokens; whoever calls divides once. So neither th
 change in the middle of a run alters the result beyond rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -15,11 +16,15 @@ from torch import Tensor, nn
 from app.contracts.events import Noted
 from app.core.errors import OutOfDeviceMemory, OutOfHostMemory
 from app.core.units import format_bytes
-from app.planner.micro_batches import count_tokens, cut
+from app.planner.micro_batches import count_tokens, cut_groups
 from app.storage.job_dir import JobDir
 from app.training.assembly import add_gradient, find_gradient
-from app.training.batching import MicroBatch, Row, collate, count_shared, split
+from app.training.attention import can_unpack
+from app.training.batching import MicroBatch, Row, collate, count_shared, pays_to_pack, split
+from app.training.card_attention import takes_ragged
+from app.training.dropout import draw_seeds, masks_from
 from app.training.lanes import Lanes
+from app.training.lora import has_dropout
 from app.training.loss import LossHead
 from app.training.memory import is_out_of_memory, peak_bytes, release
 from app.training.row_file import longest_first
@@ -34,6 +39,7 @@ Group = Sequence[Row]
 Objective = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor]]
 """From the losses of a micro-batch's rows, group after group, and the places of its groups to (loss summed over the groups,
 measures summed over the groups)."""
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -115,7 +121,10 @@ class Computer:
         return split(rows, self.limits.rows, self.limits.tokens, packed=self.head.packs, lanes=self.limits.lanes)
 
     def _collate(self, rows: Sequence[Row]) -> MicroBatch:
-        return collate(rows, self.pad_id, self.device, self.max_length, packed=self.head.packs)
+        packed = self.head.packs
+        if not packed and can_unpack(self.head.model):
+            packed = pays_to_pack(rows, self.max_length, ragged=takes_ragged(self.head.model, self.device))
+        return collate(rows, self.pad_id, self.device, self.max_length, packed=packed)
 
     def _accumulate(self, rows: Sequence[Row]) -> float:
         parts = self.split(rows)
@@ -135,14 +144,32 @@ class Computer:
             return find_gradient(self.head, self._collate(part), self.parameters, self.scale.value)
 
         total = 0.0
-        for loss, gradients in self.lanes.run(compute, parts):
+        for loss, gradients in self._run_aside(compute, parts, learn=True):
             total += loss
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                if parameter.grad is None:
-                    parameter.grad = gradient
-                else:
-                    parameter.grad.add_(gradient)
+            self._add(gradients)
         return total
+
+    def _run_aside(self, compute: Callable[[Part], Result], parts: Sequence[Part], *, learn: bool) -> Iterator[Result]:
+        """Yield what `compute` makes of micro-batches that are computed at the same time, in their order.
+
+        Where something is learned each draws its dropout from a seed of its own.
+        """
+
+        def compute_dropping(seeded: tuple[int, Part]) -> Result:
+            with masks_from(seeded[0]):
+                return compute(seeded[1])
+
+        if learn and has_dropout(self.head.model):
+            return self.lanes.run(compute_dropping, zip(draw_seeds(len(parts)), parts, strict=True))
+        return self.lanes.run(compute, parts)
+
+    def _add(self, gradients: Sequence[Tensor]) -> None:
+        """Add a micro-batch's gradients to those of the parameters."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                parameter.grad.add_(gradient)
 
     def _sum(self, rows: Sequence[Row]) -> float:
         def compute(part: Sequence[Row]) -> Tensor:
@@ -159,17 +186,32 @@ class Computer:
         return total.item()
 
     def _compare(self, groups: Sequence[Group], objective: Objective, *, learn: bool) -> tuple[float, list[float]]:
+        parts = self.split_groups(groups)
+        aside = self.limits.lanes > 1 and len(parts) > 1
+
+        def compute(places: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor]]:
+            self.check_stop()
+            with torch.set_grad_enabled(learn):  # of this thread
+                loss, measured = objective(self._losses_of([row for place in places for row in groups[place]]), places)
+                gradients = self._learn(loss * self.scale.value, keep=aside) if learn else []
+            return loss.detach(), measured.double(), gradients
+
+        # Added where they are and read once: on a card each reading is a wait.
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         measures: Tensor | None = None
-        for places in self.split_groups(groups):
-            self.check_stop()
-            with torch.set_grad_enabled(learn):
-                loss, measured = objective(self._losses_of([row for place in places for row in groups[place]]), places)
-                if learn:
-                    (loss * self.scale.value).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-            measures = measured.double() if measures is None else measures + measured
+        for loss, measured, gradients in self._run_aside(compute, parts, learn=learn) if aside else map(compute, parts):
+            total += loss
+            measures = measured if measures is None else measures + measured
+            if gradients:
+                self._add(gradients)
         return total.item(), [] if measures is None else measures.tolist()
+
+    def _learn(self, loss: Tensor, *, keep: bool) -> list[Tensor]:
+        """Add the gradient of `loss` to the parameters; or `keep` it away from them and return it."""
+        if keep:
+            return list(torch.autograd.grad(loss, self.parameters, materialize_grads=True))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return []
 
     def _losses_of(self, rows: Sequence[Row]) -> Tensor:
         """Return the summed loss of each row, (rows,), in the order given."""
@@ -181,16 +223,16 @@ class Computer:
 
     def split_groups(self, groups: Sequence[Group]) -> list[list[int]]:
         """Return the micro-batches that the limits allow, as places in `groups`; a group is never divided."""
-        most = max(1, self.limits.rows // max(len(group) for group in groups))
-
-        def fits(places: list[int]) -> bool:
-            rows = sorted((row for place in places for row in groups[place]), key=lambda row: -len(row.ids))
-            shared = count_shared(rows) if self.head.packs else None
-            return self.limits.tokens is None or count_tokens([len(row.ids) for row in rows], shared) <= self.limits.tokens
-
-        # One micro-batch after the other: those of an objective are not computed side by side.
         by_length = sorted(range(len(groups)), key=lambda place: -max(len(row.ids) for row in groups[place]))
-        return cut(by_length, most, fits)
+
+        @cache
+        def count(start: int, end: int) -> int:
+            rows = sorted((row for place in by_length[start:end] for row in groups[place]), key=lambda row: -len(row.ids))
+            return count_tokens([len(row.ids) for row in rows], count_shared(rows) if self.head.packs else None)
+
+        most = max(1, self.limits.rows // max(len(group) for group in groups))
+        ends = cut_groups(len(groups), most, count, self.limits.tokens, self.limits.lanes)
+        return [by_length[start:end] for start, end in pairwise([0, *ends])]
 
     def _shrinking(self, attempt: Callable[[], Result], measure_largest: Callable[[], tuple[int, int]]) -> Result:
         """Return `attempt()`; when memory runs out, forget the attempt, halve the micro-batch, try the same rows again.

@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from app.contracts.job import Lora
 from app.core.errors import Invalid, Unsupported
 from app.storage.job_dir import fsync_folder
+from app.training.dropout import drop
 from app.training.precision import widen, widen_type
 
 CONFIG_NAME = "adapter_config.json"
@@ -38,8 +39,18 @@ _REFUSED_OPTIONS = (
     "alpha_pattern",
     "modules_to_save",
     "layer_replication",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
 )
 """Options of PEFT that change the arithmetic; an adapter that uses one is refused instead of computed wrongly."""
+_REFUSED_STARTS = ("pissa", "corda", "olora", "loftq", "lora_ga")
+"""Ways to begin after which PEFT computes with other frozen weights (`init_lora_weights`)."""
 _changes = 0
 
 
@@ -93,9 +104,13 @@ class _LoraProduct(torch.autograd.Function):
 class LoraLayer(nn.Module):
     """A frozen linear layer with its adapter."""
 
-    def __init__(self, wrapped: nn.Module, rank: int, scale: float, dropout: float, *, dora: bool = False) -> None:
+    def __init__(
+        self, wrapped: nn.Module, rank: int, scale: float, dropout: float, *, dora: bool = False, number: int = 0
+    ) -> None:
         super().__init__()
         self.wrapped = wrapped
+        self.number = number
+        """Among the adapters of the model: tells its dropout masks from theirs."""
         self.transposed = isinstance(wrapped, Conv1D)
         self.fused = self.transposed or type(wrapped) is nn.Linear
         inputs, outputs = _sizes(wrapped)
@@ -117,7 +132,7 @@ class LoraLayer(nn.Module):
         """Return the wrapped layer's output plus the adapter's."""
         if not self.enabled:
             return self.wrapped(x)  # type: ignore[no-any-return]
-        dropped = F.dropout(x, self.dropout) if self.training and self.dropout else None
+        dropped = drop(x, self.dropout, self.number) if self.training and self.dropout else None
         if self.lora_magnitude is not None:
             return self._resized(x, dropped)
         if self.fused:
@@ -188,8 +203,8 @@ def attach(model: nn.Module, lora: Lora) -> list[nn.Parameter]:
             raise Invalid("target_modules", target=target, available=", ".join(available))
         chosen.update((name, linears[name]) for name in matches)
     parameters: list[nn.Parameter] = []
-    for name in (name for name in modules if name in chosen):
-        layer = LoraLayer(chosen[name], lora.rank, lora.scale, lora.dropout, dora=lora.use_dora)
+    for number, name in enumerate(name for name in modules if name in chosen):
+        layer = LoraLayer(chosen[name], lora.rank, lora.scale, lora.dropout, dora=lora.use_dora, number=number)
         layer.train(model.training)  # A new module starts in training mode: an answering model would get dropout.
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer)
@@ -217,6 +232,11 @@ def adapter_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
         if module.lora_magnitude is not None:
             tensors[f"{_PREFIX}{name}.lora_magnitude_vector"] = module.lora_magnitude
     return tensors
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Return whether the model's adapter drops anything in training."""
+    return any(layer.dropout > 0 for _, layer in _layers(model))
 
 
 def share_adapter(owner: nn.Module, borrower: nn.Module) -> None:
@@ -297,6 +317,11 @@ def load_adapter(model: nn.Module, folder: Path) -> list[nn.Parameter]:
     refused = [option for option in _REFUSED_OPTIONS if config.get(option)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
         refused.append(f"{config.get('peft_type')}, bias={config.get('bias')}")
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_REFUSED_STARTS):
+        refused.append(f"init_lora_weights={start}")
+    if isinstance(config["target_modules"], str):
+        refused.append(f"target_modules={config['target_modules']}")
     if refused:
         raise Unsupported("adapter", options=", ".join(refused))
     lora = Lora(

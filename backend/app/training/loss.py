@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.contracts.hardware import DeviceKind
-from app.training.attention import can_unpack
+from app.training.attention import packs_always
 from app.training.batching import MicroBatch
 from app.training.precision import widen, widen_type
 from app.training.primitives import cross_entropy, takes_kernels
@@ -152,8 +152,8 @@ class LossHead:
 
     @property
     def packs(self) -> bool:
-        """Whether the model takes packed micro-batches: its attention is ours."""
-        return can_unpack(self.model)
+        """Whether all micro-batches of several rows are packed; on a card those that it pays for (gradient.py)."""
+        return packs_always(self.model)
 
     def summed(self, batch: MicroBatch) -> Tensor:
         """Return the summed loss of the batch's targets in nats."""

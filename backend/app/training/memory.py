@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 _HOST_MESSAGES = ("can't allocate memory", "not enough memory", "bad_alloc", "cannot allocate memory")
+_CARD_MESSAGES = ("cuda error: out of memory", "cuda driver error: out of memory", "cublas_status_alloc_failed")
+"""What the driver and cuBLAS say beside PyTorch's allocator, which has an error of its own."""
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -37,7 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out, on the GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _HOST_MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in (*_HOST_MESSAGES, *_CARD_MESSAGES))
 
 
 def release() -> None:

@@ -1,5 +1,7 @@
 """Pause, resume, continue after an end, checkpoints: the real server and the real trainer."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +51,15 @@ def test_paused_resumed_cancelled_and_continued_a_job_learns_what_it_would_have_
     job_id = server.post("/api/start-finetuning", json=body).json()["job_id"]
     assert server.post(f"/api/jobs/{job_id}/resume").status_code == 200  # not paused: nothing changes
     wait_for(server, job_id, "running", step=4)
+    trainer = JobDir(server.data_dir / "jobs" / job_id).find_process()
+    assert trainer is not None
+    os.kill(trainer.pid, signal.SIGUSR1)  # as the watchdog does where a trainer stalls: its stacks, and it goes on
     assert server.post(f"/api/jobs/{job_id}/pause").json()["status"] in ("pausing", "paused")
     wait_for(server, job_id, "paused")
     assert server.post(f"/api/jobs/{job_id}/pause").json()["status"] == "paused"
+    assert "most recent call first" in server.get(f"/api/jobs/{job_id}/logs").json()["text"]
+    detail = server.get(f"/api/jobs/{job_id}").json()
+    assert detail["worked_seconds"] > 0 and detail["working_since"] is None  # the time of a pause does not count
     paused_at = server.get(f"/api/jobs/{job_id}/checkpoints").json()["checkpoints"]
     assert paused_at[0]["kept_for"] == ["paused"] and all(one["whole"] for one in paused_at)
     check_error(server.post("/api/start-finetuning", json={**body, "resume_from": {"job_id": job_id}}), 409, "conflict")

@@ -86,6 +86,17 @@ def test_both_answers_of_a_pair_are_shown_and_counted(server: TestClient, tiny_m
     assert any(reason["code"] == "method_time" for reason in longer["reasons"])
 
 
+def test_a_plan_has_the_steps_that_the_method_will_take(server: TestClient, tiny_model: Path) -> None:
+    """KTO judges both answers of a pair, each an example of its own."""
+    dataset = upload(server, PAIR)
+    options = {"num_epochs": 1, "batch_size": 2, "gradient_accumulation_steps": 1, "report_rows": 0, "max_length": 128}
+    steps = {method: plan(server, tiny_model, dataset, method=method, **options).json()["steps"] for method in ("dpo", "kto")}
+    assert steps == {"dpo": 6, "kto": 12}
+    body = {"dataset_id": dataset["dataset_id"], "model_name": str(tiny_model), "method": "kto", **options}
+    job = server.post("/api/start-finetuning", json=body).json()["job_id"]
+    assert wait_for(server, job, "succeeded")["progress"]["step"] == 12
+
+
 def test_a_finished_adapter_learns_more_rows_and_a_preference(server: TestClient, tiny_model: Path) -> None:
     body = {"model_name": str(tiny_model), "max_length": 128, "num_epochs": 1, "lora_rank": 3, "use_dora": True, "report_rows": 0}
     first = server.post("/api/start-finetuning", json={**body, "dataset_id": dataset_id(server), "learning_rate": 0.01})

@@ -1,5 +1,6 @@
 """Another OpenAI-compatible server behind ours."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,9 @@ def upstream() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(b'{"object":"list","data":[{"id":"big-model","object":"model","created":1,"owned_by":"vllm"}]}')
+            self._answer(
+                b'{"object":"list","data":[{"id":"big-model"},{"id":"acme/Large-7B"},{"id":"HuggingFaceTB/SmolLM2-135M-Instruct"}]}'
+            )
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -71,3 +74,53 @@ def test_a_model_that_the_upstream_lists_is_asked_there_with_its_own_key(
         assert (seen[0]["path"], seen[0]["key"]) == ("/v1/chat/completions", "Bearer secret-upstream-key")
         assert b'"top_k"' in seen[0]["body"], "fields that we do not know are passed on"
         assert "secret-upstream-key" not in server.get("/api/settings").text
+
+
+def test_what_the_upstream_may_understand_is_not_judged_here(upstream: tuple[str, list[dict[str, Any]]], tmp_path: Path) -> None:
+    url, seen = upstream
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}}
+    asked = {
+        "model": "big-model",
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}],
+        "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}],
+        "response_format": {"type": "json_object"},
+        "logit_bias": {"5": -100},
+        "n": 64,
+        "temperature": 3.5,
+    }
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data", upstream_url=url)), base_url=ADDRESS) as server:
+        answer = server.post("/v1/chat/completions", json=asked)
+        here = server.post("/v1/chat/completions", json={**asked, "model": "gpt-4o-mini"})
+
+        assert answer.status_code == 200
+        assert json.loads(seen[0]["body"]) == asked
+        assert here.status_code == 400, "a model of ours cannot follow this"
+        assert len(seen) == 1
+
+
+def test_a_model_of_the_hub_is_asked_upstream_unless_its_weights_are_here(
+    upstream: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    url, seen = upstream
+    asked = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 0}
+    with TestClient(create_app(Settings(data_dir=tmp_path / "data", upstream_url=url)), base_url=ADDRESS) as server:
+        owners = {model["id"]: model["owned_by"] for model in server.get("/v1/models").json()["data"]}
+        answers = {
+            name: server.post("/v1/chat/completions", json={**asked, "model": name}).status_code
+            for name in ("acme/Large-7B", "HuggingFaceTB/SmolLM2-135M-Instruct")
+        }
+
+    assert answers == {"acme/Large-7B": 200, "HuggingFaceTB/SmolLM2-135M-Instruct": 400}
+    assert [json.loads(request["body"])["model"] for request in seen] == ["acme/Large-7B"]
+    assert owners["acme/Large-7B"] == "upstream"
+    assert owners["HuggingFaceTB/SmolLM2-135M-Instruct"] == "local"
+
+
+def test_an_upstream_that_went_away_and_a_body_that_is_no_json_are_told(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", upstream_url="http://127.0.0.1:9/v1")
+    with TestClient(create_app(settings), base_url=ADDRESS) as server:
+        assert server.post("/v1/chat/completions", json={"model": "big-model", "messages": []}).status_code in (400, 404)
+        for body in (b"{", b"[]", b'"big-model"', b'{"model": 5}', b"\xff"):
+            answer = server.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 400
+            assert answer.json()["error"]["type"] == "invalid_request_error"

@@ -1,5 +1,6 @@
 """What the planner says over HTTP: plans with their bound and alternatives, its record of errors, the machine's speed."""
 
+import json
 import sys
 from typing import Any
 
@@ -164,6 +165,16 @@ def test_recommendations_are_made_for_ones_own_data(client: TestClient) -> None:
     assert (answer["dataset_id"], answer["objective"], answer["train_rows"]) == (data, "speed", 40)
     times = [model["seconds_p50"] for model in answer["models"] if model["recommended"]]
     assert times == sorted(times)
+
+
+def test_the_ranking_and_the_plan_of_a_model_name_the_same_time_whatever_the_rows_are(client: TestClient) -> None:
+    pairs = [{"prompt": f"Cheese {n}?", "chosen": f"Yes, {n}.", "rejected": "No."} for n in range(60)]
+    for name, rows in (("long.json", [{"text": "word " * 100_000}]), ("pairs.json", pairs)):
+        data = upload(client, json.dumps(rows), name).json()["dataset_id"]
+        ranked = {model["id"]: model for model in recommended(client, f"?dataset_id={data}")["models"]}
+        for model_name in (EMBEDDED, "gpt2"):
+            seconds = plan(client, dataset_id=data, model_name=model_name)["seconds_p50"]
+            assert ranked[model_name]["seconds_p50"] == pytest.approx(seconds, rel=0.01), (name, model_name)
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,17 @@ def test_data_dir_option_goes_before_the_environment(affinage: Affinage, tmp_pat
     assert next(row["value"] for row in rows if row["name"] == "data_dir") == str(other)
 
 
+def test_a_lost_database_is_made_again_from_the_folders_by_a_command(affinage: Affinage, questions: Path) -> None:
+    imported = affinage("data", "import", str(questions), "--json").document
+    for file in affinage.data_dir.glob("affinage.db*"):
+        file.unlink()
+    assert affinage("data", "list", "--json").document == {"datasets": []}
+    rebuilt = affinage("doctor", "--rebuild-index", "--json").document
+    assert (rebuilt["jobs"], rebuilt["datasets"], rebuilt["unreadable"]) == (0, 1, [])
+    (found,) = affinage("data", "list", "--json").document["datasets"]
+    assert found["dataset_id"] == imported["dataset_id"]
+
+
 def test_a_database_of_a_newer_version_and_one_that_does_not_answer_are_refused_in_a_sentence(tmp_path: Path) -> None:
     old = Affinage(tmp_path / "data")
     (tmp_path / "data").mkdir()

@@ -1,5 +1,7 @@
 """A job from the command line without a server: trained, listed, asked, cancelled."""
 
+import importlib.util
+import json
 import os
 import shlex
 import signal
@@ -55,6 +57,11 @@ def test_a_job_trains_reports_and_answers(tuning: Affinage, recipe: list[str]) -
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert tuning("jobs", "cancel", "last", "--json").document["error"]["code"] == "conflict"
 
+    capsule = tuning.data_dir / "capsule.json"
+    assert tuning("jobs", "capsule", "last", "--to", str(capsule)).status == 0
+    assert json.loads(capsule.read_text("utf-8"))["job"]["job_id"] == job["job_id"]
+    check_tracked(tuning, job["job_id"])
+
     # The line that the job shows starts the same job again: it is a valid command with every value spelled out.
     again = shlex.split(job["commands"]["cli"])
     assert again[:2] == ["affinage", "finetune"]
@@ -66,6 +73,23 @@ def test_a_job_trains_reports_and_answers(tuning: Affinage, recipe: list[str]) -
     asked = tuning("chat", "last", "1 + 1?", "--compare", "--max-new-tokens", "4", "--json", seconds=240)
     assert asked.status == 0, asked.stdout + asked.stderr
     assert set(asked.document["answers"]) == {"tuned", "base"}
+
+
+def check_tracked(tuning: Affinage, job_id: str) -> None:
+    """TensorBoard's own reader finds ten steps; where it is not installed, the command says what to install."""
+    folder = tuning.data_dir / "elsewhere"
+    tracked = tuning("jobs", "track", "last", "tensorboard", "--to", str(folder), "--json", seconds=240)
+    if importlib.util.find_spec("tensorboard") is None:
+        assert tracked.status == 1
+        assert "[trackers]" in tracked.document["error"]["hint"]
+        assert not folder.exists()
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert tracked.document["folder"] == str(folder / "tensorboard" / job_id)
+    curves = EventAccumulator(tracked.document["folder"])
+    curves.Reload()
+    assert [point.step for point in curves.Scalars("train/loss")] == list(range(1, 11))
 
 
 @pytest.mark.slow

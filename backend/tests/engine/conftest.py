@@ -7,8 +7,15 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+import torch
 
 from tests.engine.tiny import write_gpt2, write_llama, write_qwen2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Answering sets torch's threads to the cores that are idle. Left so, the next test would train in lanes."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

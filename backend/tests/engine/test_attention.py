@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from app.training import primitives
+from app.training import card_attention, primitives
 from app.training.attention import LONGEST, NAME, attend, causal_attention, choose_attention
 
 has_kernel = primitives.takes_attention_kernel(torch.empty(0, dtype=torch.bfloat16))
@@ -116,9 +116,9 @@ def test_padding_on_the_right_leaves_real_tokens_alone(name: str, request: pytes
 
 def test_anything_but_plain_causal_attention_is_left_to_pytorch(llama: Path) -> None:
     config = AutoConfig.from_pretrained(llama)
-    assert choose_attention(config, "cuda") is None
+    assert choose_attention(config, "cuda") == card_attention.NAME
     config.sliding_window = 128
-    assert choose_attention(config, "cpu") is None
+    assert choose_attention(config, "cpu") is choose_attention(config, "cuda") is None
     config.sliding_window = None
     config.model_type = "gemma2"
-    assert choose_attention(config, "cpu") is None
+    assert choose_attention(config, "cpu") is choose_attention(config, "cuda") is None

@@ -8,15 +8,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from app.api.report_wording import comparison_read
 from app.contracts.comparison import Comparison
 from app.contracts.dataset import Example, Message
 from app.contracts.events import Noted
 from app.contracts.report import Report
-from app.datasets.render import Renderer
+from app.datasets.render import EncodedExample, Renderer
 from app.storage.job_dir import JobDir, write_atomically
 from app.training.__main__ import main
 from app.training.comparing.after import compare_after
 from app.training.comparing.answering import Answerer
+from app.training.comparing.compare import _OutOfTime, _probe
 from app.training.comparing.interval import compare_pairs
 from app.training.comparing.prompting import make_prompting
 from app.training.comparing.remarks import weigh_knowledge, weigh_prompt
@@ -79,6 +81,20 @@ def test_general_questions_in_four_languages_show_what_was_forgotten(learned: tu
     loss, known = found.knowledge
     assert (loss.name, known.name, loss.rows) == ("loss", "known", 16)
     assert loss.base != loss.tuned and loss.low < loss.change < loss.high
+    shown = comparison_read(found, "en")
+    assert shown.knowledge[0].label not in {measure.label for measure in shown.measures}
+
+
+def test_general_answers_are_kept_where_the_time_ends_before_their_losses(learned: tuple[JobDir, Report, Comparison]) -> None:
+    class Late(Answerer):
+        def loss(self, row: EncodedExample, *, tuned: bool) -> tuple[float, int]:
+            raise _OutOfTime
+
+    job_dir, _, found = learned
+    facts, knowledge = _probe(Late(job_dir.read_job(), job_dir.adapter, torch.device("cpu"), lambda: None))
+
+    assert facts == found.facts
+    assert [measure.name for measure in knowledge] == ["known"]
 
 
 def test_only_a_loss_of_knowledge_beyond_chance_is_a_warning() -> None:

@@ -12,15 +12,17 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import pytest
 import torch
 
-from app.contracts.events import EvalLogged, Noted, StatusChanged, StepLogged
+from app.contracts.events import EvalLogged, Event, Noted, StatusChanged, StepLogged
 from app.storage.job_dir import JobDir
 from app.training.engine import train
 from app.training.stopping import StopWatch
 from tests.engine.test_engine import adapter
+from tests.engine.test_methods import judged, pairs
 from tests.engine.tiny import GPT2_TARGETS, examples, make_job
 
 SUICIDE = """
@@ -46,21 +48,24 @@ class Case:
     call: Literal["write", "fsync"]
     """Events are written with one `os.write` each; a checkpoint takes six `os.fsync`."""
     checkpoint_every_seconds: float
+    method: str = "sft"
 
 
 CASES = {
     "llama": Case(seed=1, call="write", checkpoint_every_seconds=0.03),  # some steps are taken twice
-    "gpt2": Case(seed=3, call="fsync", checkpoint_every_seconds=0.0),
+    "gpt2": Case(seed=3, call="fsync", checkpoint_every_seconds=0.0, method="dpo"),
 }
 
 
 def make(folder: Path, model: Path, case: Case) -> JobDir:
-    """Return a job of 24 steps in three epochs, with dropout and held-out rows."""
+    """Return a job of 15 steps in three epochs, with dropout and held-out rows."""
+    rows = pairs if case.method == "dpo" else examples
     return make_job(
         folder,
         model,
-        train=examples(64),
-        heldout=examples(5, start=1000),
+        train=rows(40),
+        heldout=rows(5, start=1000),
+        method=case.method,
         targets=GPT2_TARGETS if "gpt2" in model.name else None,
         dropout=0.2,
         num_epochs=3,
@@ -82,6 +87,63 @@ def run_and_kill(job_dir: JobDir, case: Case, hooks: Path) -> int:
             code = subprocess.run(command, stdout=log, stderr=log, env=environment, check=False, timeout=200).returncode
         assert code == (0 if count is None else -signal.SIGKILL), job_dir.log_file.read_text()
     return fatal
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL in a process that goes on: nothing of the trainer's own may catch it."""
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("kto", {"lora": {"use_dora": True}}), ("sft", {"long_rows": "split", "max_length": 64}), ("dpo", {"quantization": "nf4"})],
+)
+def test_other_runs_killed_at_any_event_end_with_the_same_bits(
+    method: str, options: dict[str, Any], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, micro-batches beside each other, and moments in eight bits for the supervised run."""
+    if "quantization" in options:
+        pytest.importorskip("bitsandbytes")
+        pytest.importorskip("accelerate")
+    if method == "sft":
+        monkeypatch.setattr("app.training.assembly.takes_eight_bits", lambda *_: True)
+    monkeypatch.setattr("app.training.engine.use_physical_cores", lambda: 2)
+    rows = {"kto": judged, "dpo": pairs, "sft": examples}[method]
+
+    def make_run(name: str) -> JobDir:
+        return make_job(
+            tmp_path / name,
+            llama,
+            train=rows(16),
+            heldout=rows(4, start=16),
+            method=method,
+            dropout=0.2,
+            checkpoint_every_seconds=0.0,
+            **options,
+        )
+
+    whole, killed = make_run("whole"), make_run("killed")
+    train(whole, StopWatch(whole))
+    events = len(list(whole.read_events()))
+    real = JobDir.append
+    for deadly in sorted(random.Random(method).sample(range(2, events), 2)):
+        left = deadly - len(list(killed.read_events()))
+
+        def append(self: JobDir, event: Event) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return real(self, event)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(JobDir, "append", append)
+            train(killed, StopWatch(killed))
+    train(killed, StopWatch(killed))
+    expected = {event.step: event.loss for event in whole.read_events() if isinstance(event, StepLogged)}
+    logged = [(event.step, event.loss) for event in killed.read_events() if isinstance(event, StepLogged)]
+    assert {step for step, _ in logged} == expected.keys()
+    assert [loss for _, loss in logged] == [expected[step] for step, _ in logged]
+    assert all(torch.equal(tensor, adapter(whole)[key]) for key, tensor in adapter(killed).items())
 
 
 def test_a_run_killed_anywhere_ends_with_the_same_bits(llama: Path, gpt2: Path, tmp_path: Path) -> None:

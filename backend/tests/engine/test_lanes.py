@@ -12,6 +12,7 @@ from app.core.errors import OutOfHostMemory
 from app.core.messages import LANGUAGES, localise
 from app.training import gradient as gradient_module
 from app.training.assembly import find_gradient
+from app.training.dropout import draw_seeds, drop, masks_from
 from app.training.engine import train
 from app.training.gradient import Limits
 from app.training.lanes import Lanes
@@ -61,10 +62,11 @@ def test_threads_are_shared_among_the_lanes_and_given_back() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_gradient_is_the_same_to_the_last_bit_whoever_is_first(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dropout: float, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_dir = make_job(tmp_path / "job", llama, train=examples(ROWS), heldout=[])
+    job_dir = make_job(tmp_path / "job", llama, train=examples(ROWS), heldout=[], dropout=dropout)
     compute = make_computer(job_dir, Way(Limits(2, None, lanes=2)), torch.float32, monkeypatch)
     rows = encode(job_dir).rows
     gradients = []
@@ -86,15 +88,18 @@ def test_the_gradient_is_the_same_to_the_last_bit_whoever_is_first(
         monkeypatch.setattr(gradient_module, "find_gradient", compute_late)
         for parameter in compute.parameters:
             parameter.grad = None
+        torch.manual_seed(3)
         compute.accumulate_gradient(rows)
         gradients.append([parameter.grad.clone() for parameter in compute.parameters if parameter.grad is not None])
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_resumed_run_cuts_its_rows_as_before_on_a_machine_with_fewer_cores(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dropout: float, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, stopped = (make_job(tmp_path / name, llama, train=examples(24), heldout=[]) for name in ("whole", "stopped"))
+    options = {"train": examples(24), "heldout": [], "dropout": dropout}
+    whole, stopped = (make_job(tmp_path / name, llama, **options) for name in ("whole", "stopped"))  # type: ignore[arg-type]
     monkeypatch.setattr("app.training.engine.use_physical_cores", lambda: 2)
     train(whole, StopWatch(whole))
     with pytest.raises(Exception, match="paused"):
@@ -104,6 +109,23 @@ def test_a_resumed_run_cuts_its_rows_as_before_on_a_machine_with_fewer_cores(
     train(stopped, StopWatch(stopped))
     assert [event.loss for event in steps_of(stopped)] == [event.loss for event in steps_of(whole)]
     assert all(torch.equal(adapter(stopped)[key], value) for key, value in adapter(whole).items())
+
+
+def test_masks_belong_to_a_micro_batch_and_a_layer_and_not_to_a_thread() -> None:
+    x = torch.ones(500, 100)
+
+    def draw(layer: int) -> torch.Tensor:
+        with masks_from(11):
+            return drop(x, 0.25, layer)
+
+    first = draw(0)
+    assert (first == 0).double().mean() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(first.unique(), torch.tensor([0.0, 1 / 0.75]))
+    before = torch.get_rng_state()
+    assert all(torch.equal(found, first) for found in Lanes(2, 4).run(lambda _: draw(0), range(4)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert ((draw(1) == 0) & (first == 0)).double().mean() == pytest.approx(0.25**2, abs=0.01)
+    assert draw_seeds(2) != draw_seeds(2)
 
 
 def test_where_one_row_on_each_lane_is_too_much_the_lanes_are_closed(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,6 +116,27 @@ def test_an_adapter_of_another_model_or_another_kind_is_refused(llama: Path, gpt
     with pytest.raises(Unsupported) as caught:
         load_adapter(load(gpt2), tmp_path / "a")
     assert "rank_pattern" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"alora_invocation_tokens": [1, 2]},
+        {"trainable_token_indices": [3]},
+        {"target_modules": r".*\.(q_proj|k_proj)"},
+    ],
+)
+def test_an_adapter_of_peft_that_computes_something_else_is_refused_by_name(
+    options: dict[str, Any], llama: Path, tmp_path: Path
+) -> None:
+    """The files are PEFT's own. With the last one it searches the names of the layers by a pattern."""
+    config = LoraConfig(r=4, task_type="CAUSAL_LM", **{"target_modules": ["q_proj"], **options})
+    get_peft_model(load(llama), config).save_pretrained(tmp_path / "a")
+    with pytest.raises(Unsupported) as caught:
+        load_adapter(load(llama), tmp_path / "a")
+    assert next(iter(options)) in caught.value.message
 
 
 def test_dropout_acts_only_in_training_and_repeats_with_the_seed(llama: Path) -> None:

@@ -1,12 +1,13 @@
-"""Mapped weights that were copied elsewhere."""
+"""Mapped weights that were copied elsewhere, and how it sounds when memory runs out."""
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.training.memory import release_mapped
+from app.training.memory import is_out_of_memory, release_mapped
 
 
 def mapped_bytes() -> int:
@@ -30,3 +31,19 @@ def test_ordinary_memory_is_left_alone() -> None:
     tensor = torch.arange(1 << 20)
     release_mapped([tensor, torch.empty(4, device="meta")])
     assert torch.equal(tensor, torch.arange(1 << 20))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_only_what_says_that_memory_ran_out_is_taken_for_it(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

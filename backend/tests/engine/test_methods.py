@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.contracts.dataset import Example, Message
-from app.contracts.events import EvalLogged
+from app.contracts.events import EvalLogged, Noted
 from app.core.errors import OutOfHostMemory
 from app.datasets.render import Renderer
 from app.storage.job_dir import JobDir
@@ -20,6 +22,7 @@ from app.training.assembly import assemble
 from app.training.batching import Row
 from app.training.engine import train
 from app.training.gradient import Computer, Limits
+from app.training.lanes import Lanes
 from app.training.loading import load_model
 from app.training.lora import adapter_tensors, save_adapter
 from app.training.methods.choosing import prepare
@@ -54,7 +57,15 @@ def judged(count: int, *, start: int = 0) -> list[Example]:
 
 
 def prepared(
-    folder: Path, tmp_path: Path, rows: list[Example], method: str, name: str, *, micro_rows: int = 4, **options: Any
+    folder: Path,
+    tmp_path: Path,
+    rows: list[Example],
+    method: str,
+    name: str,
+    *,
+    micro_rows: int = 4,
+    lanes: int = 1,
+    **options: Any,
 ) -> tuple[Computer, Method, JobDir]:
     """Return what the engine would work with, the adapter no longer as it was at the start."""
     targets = GPT2_TARGETS if name == "gpt2" else None
@@ -66,8 +77,9 @@ def prepared(
     model = load_model(job, torch.device("cpu"))
     built = assemble(model, job.lora, kind="cpu")
     renderer = Renderer.load(folder)
-    limits = Limits(rows=micro_rows, tokens=None)
-    compute = Computer(built.head, built.parameters, torch.device("cpu"), renderer.pad_id, 256, limits, job_dir, lambda: None)
+    cpu, limits = torch.device("cpu"), Limits(rows=micro_rows, tokens=None, lanes=lanes)
+    aside = Lanes(lanes, torch.get_num_threads())
+    compute = Computer(built.head, built.parameters, cpu, renderer.pad_id, 256, limits, job_dir, lambda: None, lanes=aside)
     found = [
         encode_rows(
             file,
@@ -116,11 +128,13 @@ def assert_same_gradients(compute: Computer, model: Any, weight: int) -> None:
         assert (parameter.grad / weight - theirs[key]).norm() <= 2e-5 * theirs[key].norm(), key
 
 
-@pytest.mark.parametrize("micro_rows", [1, 4, 100])
+@pytest.mark.parametrize(("micro_rows", "lanes"), [(1, 1), (4, 2), (100, 1)])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_dpo_is_the_papers_formula(name: str, micro_rows: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_dpo_is_the_papers_formula(
+    name: str, micro_rows: int, lanes: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     folder = request.getfixturevalue(name)
-    compute, method, job_dir = prepared(folder, tmp_path, pairs(5), "dpo", name, micro_rows=micro_rows)
+    compute, method, job_dir = prepared(folder, tmp_path, pairs(5), "dpo", name, micro_rows=micro_rows, lanes=lanes)
     outcome = method.add_gradient(compute, [3, 0, 4, 1])
     assert (len(method), outcome.weight) == (5, 4)
 
@@ -140,11 +154,13 @@ def test_dpo_is_the_papers_formula(name: str, micro_rows: int, request: pytest.F
     assert_same_gradients(compute, model, outcome.weight)
 
 
-@pytest.mark.parametrize("micro_rows", [2, 100])
+@pytest.mark.parametrize(("micro_rows", "lanes"), [(2, 2), (100, 1)])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_kto_is_the_papers_formula(name: str, micro_rows: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_kto_is_the_papers_formula(
+    name: str, micro_rows: int, lanes: int, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     folder = request.getfixturevalue(name)
-    compute, method, job_dir = prepared(folder, tmp_path, judged(7), "kto", name, micro_rows=micro_rows)
+    compute, method, job_dir = prepared(folder, tmp_path, judged(7), "kto", name, micro_rows=micro_rows, lanes=lanes)
     places = [3, 0, 4, 1, 6]
     outcome = method.add_gradient(compute, places)
     rows = method.rows_of(places)
@@ -200,16 +216,83 @@ def test_preferences_are_learned_and_the_base_is_the_reference(method: str, llam
     assert [event.rows for event in evaluations] == [6] * 4
 
 
+@pytest.mark.parametrize("heldout", [1, 2])
+def test_without_another_question_nothing_is_said_about_the_move(heldout: int, llama: Path, tmp_path: Path) -> None:
+    """Of one held-out answer, or of both to one question, none can be set behind another question."""
+    rows = judged(1, start=8) if heldout == 1 else pairs(1, start=8)
+    job_dir = make_job(tmp_path / "job", llama, train=judged(8), heldout=rows, method="kto", num_epochs=1)
+    report = train(job_dir, StopWatch(job_dir))
+    assert (report.heldout_rows, report.measures_after["kl"]) == (heldout, 0)
+    assert report.loss_before == pytest.approx(0.5, abs=1e-6)
+
+
+def test_foreign_answers_without_a_number_are_not_taken_for_no_move(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute, method, _ = prepared(llama, tmp_path, judged(4), "kto", "llama")
+    monkeypatch.setattr(Computer, "row_losses", lambda _, rows: [math.nan] * len(rows))
+    outcome = method.add_gradient(compute, range(4))
+    assert math.isnan(outcome.measures["kl"]) and math.isnan(outcome.loss)
+
+
 @pytest.mark.parametrize("method", ["dpo", "kto"])
-def test_a_paused_run_goes_on_with_the_same_reference(method: str, llama: Path, tmp_path: Path) -> None:
+def test_preferences_beside_each_other_give_the_same_bits_whoever_is_first(
+    method: str, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each micro-batch waits in turn until another has ended."""
+    rows = pairs(6) if method == "dpo" else judged(6)
+    compute, examples_of, _ = prepared(llama, tmp_path, rows, method, "llama", micro_rows=2, lanes=2, dropout=0.3)
+    compute.head.model.train()
+    real = Computer._learn
+    found = []
+    for slow in (0, 1):
+        turns, other_done = iter(range(1000)), threading.Event()
+
+        def learn_late(
+            self: Computer,
+            loss: Tensor,
+            *,
+            keep: bool,
+            turns: Iterator[int] = turns,
+            slow: int = slow,
+            done: threading.Event = other_done,
+        ) -> list[Tensor]:
+            turn = next(turns)
+            if turn == slow:
+                assert done.wait(60)
+            gradients = real(self, loss, keep=keep)
+            if turn == 1 - slow:
+                done.set()
+            return gradients
+
+        monkeypatch.setattr(Computer, "_learn", learn_late)
+        for parameter in compute.parameters:
+            parameter.grad = None
+        torch.manual_seed(3)
+        outcome = examples_of.add_gradient(compute, range(6))
+        gradients = [parameter.grad.clone() for parameter in compute.parameters if parameter.grad is not None]
+        assert other_done.is_set() and len(gradients) == len(compute.parameters)
+        found.append((outcome, gradients))
+    (one, first), (other, second) = found
+    assert one == other
+    assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_paused_run_goes_on_with_the_same_reference(
+    method: str, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a machine with fewer cores: micro-batches are cut for as many lanes as the run began with."""
     make = pairs if method == "dpo" else judged
     options: dict[str, Any] = {"train": make(16), "heldout": make(4, start=16), "method": method, "dropout": 0.2}
     whole = make_job(tmp_path / "whole", llama, **options)
+    monkeypatch.setattr("app.training.engine.use_physical_cores", lambda: 2)
     train(whole, StopWatch(whole))
     job_dir = make_job(tmp_path / "parts", llama, **options)
     with pytest.raises(Stopped):
         train(job_dir, StopAfter(job_dir, 3, job_dir.pause_file))
     job_dir.pause_file.unlink()
+    monkeypatch.setattr("app.training.engine.use_physical_cores", lambda: 1)
     if method == "kto":  # lost, it is computed again from the adapter's start
         for file in job_dir.encoded.glob("*.reference"):
             file.unlink()
@@ -221,7 +304,7 @@ def test_a_paused_run_goes_on_with_the_same_reference(method: str, llama: Path, 
 def test_running_out_of_memory_halves_the_pairs_of_a_micro_batch(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute, method, _ = prepared(llama, tmp_path, pairs(8), "dpo", "llama", micro_rows=8)
+    compute, method, job_dir = prepared(llama, tmp_path, pairs(8), "dpo", "llama", micro_rows=8, lanes=2)
     expected = method.add_gradient(compute, range(8))
     gradients = [parameter.grad for parameter in compute.parameters]
     real = Computer._losses_of
@@ -241,9 +324,12 @@ def test_running_out_of_memory_halves_the_pairs_of_a_micro_batch(
     for parameter, gradient in zip(compute.parameters, gradients, strict=True):
         assert parameter.grad is not None and gradient is not None
         assert (parameter.grad - gradient).norm() <= 1e-5 * gradient.norm()
+    assert compute.limits.lanes == 2
     most = 1
     with pytest.raises(OutOfHostMemory):
         method.add_gradient(compute, range(8))
+    noted = [event.key for event in job_dir.read_events() if isinstance(event, Noted)]
+    assert noted == ["micro_batch_halved", "micro_batch_halved", "lanes_closed"]
 
 
 def test_of_a_judged_conversation_only_the_last_answer_is_trained(llama: Path, tmp_path: Path) -> None:

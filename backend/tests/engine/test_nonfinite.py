@@ -19,6 +19,7 @@ from app.training.engine import train
 from app.training.gradient import Computer
 from app.training.stopping import StopWatch
 from tests.engine.test_engine import adapter, run, steps_of
+from tests.engine.test_methods import pairs
 from tests.engine.tiny import examples, make_job
 
 
@@ -101,6 +102,27 @@ def test_a_step_that_fails_in_fp32_too_ends_the_job_with_the_last_good_state_kep
     undisturbed = make_job(tmp_path / "undisturbed", llama, train=examples(16), heldout=[], num_epochs=2)
     run(undisturbed)
     assert all(torch.equal(tensor, adapter(undisturbed)[key]) for key, tensor in adapter(whole).items())
+
+
+def test_a_reference_that_overflows_in_half_precision_is_read_in_fp32(llama: Path, tmp_path: Path) -> None:
+    wide = changed(llama, tmp_path / "wide", gate_proj=3000.0, up_proj=3000.0, down_proj=1e-8)
+    jobs = {}
+    for dtype in ("float16", "float32"):
+        jobs[dtype] = make_job(tmp_path / dtype, wide, train=pairs(8), heldout=[], dtype=dtype, method="dpo")
+        run(jobs[dtype])
+    half, full = jobs["float16"], jobs["float32"]
+    assert notes_of(half)["not_finite.reference"] == {"rows": "1, 2, 3, 4, 5, 6, 7, 8"}
+    assert not any(key.startswith("not_finite") for key in notes_of(full))
+    assert [event.loss for event in steps_of(half)] == pytest.approx([event.loss for event in steps_of(full)], rel=1e-3)
+
+
+def test_a_model_that_gives_no_numbers_is_no_reference(llama: Path, tmp_path: Path) -> None:
+    broken = changed(llama, tmp_path / "broken", down_proj=math.nan)
+    job_dir = make_job(tmp_path / "job", broken, train=pairs(2), heldout=[], method="dpo")
+    with pytest.raises(Diverged) as caught:
+        run(job_dir)
+    assert caught.value.key == "diverged.reference" and "1, 2" in caught.value.message
+    assert not list(job_dir.encoded.glob("*.reference"))
 
 
 def test_without_room_for_fp32_the_job_ends_and_says_so(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, LlamaConfig, PhiConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
+from app.contracts.hardware import DeviceKind
 from app.contracts.job import Lora
 from app.training.assembly import Trainable, add_gradient, assemble, build_unloaded
 from app.training.batching import Row, collate, count_shared
@@ -22,10 +23,10 @@ CONFIGS: list[tuple[PreTrainedConfig, list[str]]] = [
 ]
 
 
-def build(config: PreTrainedConfig, targets: list[str], *, checkpointing: bool) -> Trainable:
+def build(config: PreTrainedConfig, targets: list[str], *, checkpointing: bool, kind: DeviceKind = "cpu") -> Trainable:
     torch.manual_seed(0)
-    model = build_unloaded(config, device=CPU, kind="cpu", dtype="float64", checkpointing=checkpointing)  # type: ignore[arg-type]
-    built = assemble(model, Lora(rank=4, alpha=8, dropout=0.0, target_modules=targets, fan_in_fan_out=False), kind="cpu")
+    model = build_unloaded(config, device=CPU, kind=kind, dtype="float64", checkpointing=checkpointing)  # type: ignore[arg-type]
+    built = assemble(model, Lora(rank=4, alpha=8, dropout=0.0, target_modules=targets, fan_in_fan_out=False), kind=kind)
     for parameter in built.parameters:
         torch.nn.init.normal_(parameter, std=0.05)
     return built

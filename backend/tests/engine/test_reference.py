@@ -203,10 +203,16 @@ def test_any_split_of_a_step_gives_the_same_gradient(
         assert_same(gradient_of(compute, parts), whole, 1e-9)
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
 def test_dropout_repeats_with_the_seed(
-    name: str, checkpointing: bool, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    checkpointing: bool,
+    lanes: int,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit for bit; recomputed activations are dropped as they were the first time."""
     folder: Path = request.getfixturevalue(name)
@@ -217,14 +223,14 @@ def test_dropout_repeats_with_the_seed(
     rows = list(encode(job_dir, 256).rows)
     results = []
     for seed in (5, 5, 6):
-        compute = make_computer(job_dir, Way(Limits(4, None)), torch.float32, monkeypatch)
+        compute = make_computer(job_dir, Way(Limits(4, None, lanes=lanes)), torch.float32, monkeypatch)
         torch.manual_seed(seed)
         results.append(gradient_of(compute, [rows]))
     assert_same(results[0], results[1], 0.0)
     assert results[2][0] != results[0][0]
     if checkpointing:
         kept = make_job(tmp_path / "kept", folder, train=examples(ROWS), heldout=[], **options)
-        compute = make_computer(kept, Way(Limits(4, None)), torch.float32, monkeypatch)
+        compute = make_computer(kept, Way(Limits(4, None, lanes=lanes)), torch.float32, monkeypatch)
         torch.manual_seed(6)
         assert_same(gradient_of(compute, [rows]), results[2], 1e-6)
 

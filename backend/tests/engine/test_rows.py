@@ -1,24 +1,46 @@
 """Rows as token ids in a file: what is learned of them, and that a run holds few of them in memory."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from app.contracts.dataset import Example, Message
 from app.datasets.render import Renderer
 from app.training import rows as rows_module
 from app.training.batching import Row
+from app.training.methods.kto import Mismatched
 from app.training.row_file import RowFile, longest_first, write_rows
 from app.training.rows import divide, encode_rows
 from app.training.stopping import Stopped
 from tests.engine.tiny import encode, examples, make_job
+from tests.unit.datasets import models
 
 ROWS = [
     Row(ids=[5, 2**31 - 1, 0, 7], targets=[1, 3], row=1),
     Row(ids=[9], targets=[], row=2**31 - 1, desired=False),
     Row(ids=list(range(1000)), targets=list(range(1, 1000)), row=3),
 ]
+
+
+NO_END_TEMPLATE = (
+    "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+TEMPLATES: dict[str, Callable[[Path], Path]] = {
+    "chatml": models.chatml_model,
+    "gemma": models.gemma_model,
+    "llama 2": lambda folder: models.llama2_model(folder, legacy=True),
+    "mistral": lambda folder: models.llama2_model(folder, legacy=False, template=models.MISTRAL_TEMPLATE),
+    "no template": lambda folder: models.save_model(
+        folder, models.sentencepiece_tokenizer(["<s>", "</s>"], legacy=True), None, **models.SENTENCEPIECE
+    ),
+    "no end": lambda folder: models.chatml_model(folder, NO_END_TEMPLATE),
+    "last turn": lambda folder: models.chatml_model(folder, models.THINKING_TEMPLATE),
+    "constructed": lambda folder: models.chatml_model(folder, models.OPENED_THINKING_TEMPLATE),
+}
 
 
 def write(file: Path, rows: list[Row]) -> RowFile:
@@ -139,6 +161,50 @@ def test_rows_do_not_depend_on_how_many_are_encoded_together(
     assert results[0] == results[1] == results[2]
     assert len(results[0][0]) + results[0][1].untrained == 20
     assert results[0][1].truncated > 0
+
+
+def talk(number: int, *contents: str) -> list[Message]:
+    roles = ("user", "assistant")
+    return [Message(role=roles[place % 2], content=f"{content} {number}") for place, content in enumerate(contents)]  # type: ignore[arg-type]
+
+
+def rows_for(method: str) -> tuple[list[Example], list[str]]:
+    """Return rows as the method takes them, two turns before the last answer, and the answers that it learns of each."""
+    asked, kept, other = ("QUESTION", "<think>hm</think>EARLIER", "AGAIN"), "WANTED", "AVOIDED"
+    if method == "pretraining":
+        return [Example(row=n, text=f"The WHOLE {n}") for n in range(1, 5)], ["WHOLE"]
+    if method == "classification":
+        return [Example(row=n, messages=talk(n, "QUESTION", "WANTED")) for n in range(1, 5)], ["WANTED"]
+    if method == "dpo":
+        both = [(talk(n, *asked, kept), talk(n, *asked, other)) for n in range(1, 5)]
+        return [Example(row=n, messages=one, rejected=two) for n, (one, two) in enumerate(both, 1)], ["WANTED", "AVOIDED"]
+    if method == "kto":
+        turns = [talk(n, *asked, kept if n % 2 else other) for n in range(1, 5)]
+        return [Example(row=n, messages=one, desirable=n % 2 == 1) for n, one in enumerate(turns, 1)], ["WANTED", "AVOIDED"]
+    return [Example(row=n, messages=talk(n, *asked, kept)) for n in range(1, 5)], ["WANTED"]
+
+
+@pytest.mark.parametrize("method", ["sft", "classification", "pretraining", "dpo", "kto"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_method_trains_the_answer_and_its_end_under_every_template(template: str, method: str, tmp_path: Path) -> None:
+    renderer = Renderer.load(TEMPLATES[template](tmp_path / "model"))
+    examples_of, learned = rows_for(method)
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(example.model_dump_json(exclude_none=True) + "\n" for example in examples_of), "utf-8")
+    found = encode_rows(
+        file, tmp_path / "train.rows", renderer, max_length=4096, long_rows="truncate", check_stop=lambda: None,
+        judged=method in ("dpo", "kto"),
+    )  # fmt: skip
+    rows = list(found.rows)
+    assert len(rows) == (8 if method == "dpo" else 4)
+    rows += list(Mismatched(found.rows, 4096)) if method == "kto" else []
+    for place, row in enumerate(rows):
+        text = renderer.decode([row.ids[target] for target in row.targets], skip_special=False)
+        assert row.ids[row.targets[-1]] in renderer.stop_ids, text
+        assert row.targets[-1] == len(row.ids) - 1
+        answer = learned[place % len(learned)] if place < 4 or method == "dpo" else "D "
+        assert answer in text and "QUESTION" not in text and "AGAIN" not in text
+        assert method == "sft" or "EARLIER" not in text
 
 
 def test_rows_are_cut_dropped_and_counted(llama: Path, tmp_path: Path) -> None:

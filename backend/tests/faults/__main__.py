@@ -25,7 +25,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further schedule after so long")
     parser.add_argument("--ledger", type=Path, default=LEDGER)
+    parser.add_argument("--jobs", type=int, default=1, help="so many side by side, each with folders, ports and clock of its own")
+    parser.add_argument("--warm", action="store_true", help="pass over the schedules whose processes import everything")
     arguments = parser.parse_args()
+    if arguments.jobs > 1:
+        return share_out(arguments)
     from tests.engine.tiny import write_llama
     from tests.faults.faulty_run import FaultyRun
     from tests.faults.schedule import draw
@@ -41,6 +45,8 @@ def main() -> int:
         if time.monotonic() - began > arguments.seconds:
             break
         schedule = draw(seed)
+        if arguments.warm and schedule.cold:
+            continue
         if run is None or left == 0 or schedule.cold != cold:
             if run is not None:
                 run.close()
@@ -81,6 +87,19 @@ def main() -> int:
     shutil.rmtree(workplace)
     print(f"{injected} faults in {done} schedules: {done - failed} survived, {failed} lost")
     return 1 if failed else 0
+
+
+def share_out(arguments: argparse.Namespace) -> int:
+    """Give each of several processes as many schedules as the others; return the highest exit code."""
+    least, more = divmod(arguments.count, arguments.jobs)
+    command = [sys.executable, "-m", "tests.faults", "--seconds", str(arguments.seconds), "--ledger", str(arguments.ledger)]
+    command += ["--warm"] if arguments.warm else []
+    running, first = [], arguments.first
+    for number in range(arguments.jobs):
+        count = least + (number < more)
+        running.append(subprocess.Popen([*command, "--from", str(first), "--count", str(count)]))
+        first += count
+    return max(process.wait() for process in running)
 
 
 if __name__ == "__main__":

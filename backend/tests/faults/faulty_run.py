@@ -28,6 +28,10 @@ ENDED = ("succeeded", "failed", "cancelled")
 PATIENCE_SECONDS = 150.0
 FREEZE_SECONDS = 1.0
 FULL_SECONDS = 1.0
+ASK_SECONDS = 0.1
+"""Between two questions to the server: asking without a pause takes a core from the training that is disturbed."""
+LOOK_SECONDS = 0.004
+"""Between two looks at the file of events."""
 
 
 class FaultyRun:
@@ -111,7 +115,7 @@ class FaultyRun:
         found: str = answer.json()["status"] if answer.status_code == 200 else "unknown"
         return found
 
-    def wait(self, check: Callable[[], bool], what: str, every_seconds: float = 0.03) -> None:
+    def wait(self, check: Callable[[], bool], what: str, every_seconds: float = ASK_SECONDS) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not check():
             assert time.monotonic() < deadline, what
@@ -119,9 +123,10 @@ class FaultyRun:
 
     def finish(self, job_id: str) -> str:
         """Wait for the end and return the status."""
-        self.wait(
-            lambda: self.has_ended(job_id), f"{job_id} does not end: {self.server.client.get(f'/api/jobs/{job_id}').text[:600]}"
-        )
+        try:
+            self.wait(lambda: self.has_ended(job_id), f"{job_id} does not end")
+        except AssertionError as problem:
+            raise AssertionError(f"{problem}: {self.server.client.get(f'/api/jobs/{job_id}').text[:600]}") from problem
         return self.status(job_id)
 
     def has_ended(self, job_id: str) -> bool:
@@ -168,11 +173,18 @@ class FaultyRun:
     def wait_for_event(self, job_id: str, count: int) -> None:
         """Wait until the job has written so many events, or has ended."""
         events = self.folder(job_id).events_file
+        asked_at = time.monotonic()
 
         def is_there() -> bool:
-            return events.read_bytes().count(b"\n") >= count or self.has_ended(job_id)
+            nonlocal asked_at
+            if events.read_bytes().count(b"\n") >= count:
+                return True
+            if time.monotonic() - asked_at < ASK_SECONDS:
+                return False
+            asked_at = time.monotonic()
+            return self.has_ended(job_id)
 
-        self.wait(is_there, f"no event {count}: {self.status(job_id)}", every_seconds=0.004)
+        self.wait(is_there, f"no event {count} of {job_id}", every_seconds=LOOK_SECONDS)
 
     def trainer(self, job_id: str) -> int | None:
         """Return the pid of the job's trainer, where one lives."""

@@ -1,5 +1,6 @@
 """The engine on an NVIDIA card; skipped where there is none. `make test-gpu` on a machine with one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from app.contracts.events import Noted, StepLogged
 from app.storage.job_dir import JobDir
+from app.training.batching import Row, collate
+from app.training.card_attention import card_attention
 from app.training.engine import train
 from app.training.stopping import StopWatch
 from tests.engine.test_engine import assert_close
@@ -71,3 +74,23 @@ def test_four_bits_learn(tmp_path: Path) -> None:
     model = write_llama(tmp_path / "model", hidden_size=128, intermediate_size=256)
     found = losses(run(tmp_path / "job", model, dtype="bfloat16", quantization="nf4"))
     assert found[-1] < found[0]
+
+
+@pytest.mark.parametrize("shared", [0, 5])
+def test_attention_over_ragged_rows_equals_that_over_padded_ones(shared: int) -> None:
+    if torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("FlashAttention needs compute capability 8")
+    card, lengths = torch.device("cuda:0"), [40, 33, 17]
+    rows = [Row([*range(shared), *(100 * place + id_ for id_ in range(shared, length))], [length - 1])
+            for place, length in enumerate(lengths)]  # fmt: skip
+    layout = collate(rows, 0, card, 64, packed=True).layout
+    assert layout is not None and layout.ragged is not None
+    tokens = layout.used + 3
+    torch.manual_seed(0)
+    parts = [torch.randn(1, heads, tokens, 64, device=card, dtype=torch.bfloat16, requires_grad=True) for heads in (6, 2, 2)]
+    found = []
+    for given in (layout, replace(layout, ragged=None)):
+        out, _ = card_attention(torch.nn.Identity(), *parts, None, layout=given)
+        found.append([out, *torch.autograd.grad(out[:, : layout.used].square().sum(), parts)])
+    for ragged, padded in zip(*found, strict=True):
+        assert (ragged - padded).norm() <= 2e-2 * padded.norm()

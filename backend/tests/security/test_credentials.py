@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pwd
 import re
 import stat
 import threading
@@ -15,14 +17,20 @@ from fastapi.testclient import TestClient
 from starlette.routing import Mount
 from starlette.websockets import WebSocketDisconnect
 
-from app.api import page
+from app.api import page, streams
+from app.contracts.events import StatusChanged
+from app.contracts.status import JobStatus
 from app.core.errors import Forbidden
 from app.core.settings import Settings
+from app.jobs.ingest import ingest
 from app.main import create_app, serve
 from app.services.access_service import Access
+from app.services.exposure import find_other_people
 from app.storage.access_file import PREFIXES, AccessFile
+from app.storage.repositories import Jobs
 from tests.api.conftest import ADDRESS, check_error
 from tests.security.conftest import Guarded
+from tests.unit.jobs.conftest import make_job
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE")
 FOR_STRANGERS = {"/api/health", "/api/session"}
@@ -173,6 +181,50 @@ def test_revoking_a_token_ends_it_and_its_browsers_at_once(guarded: Guarded) -> 
     check_error(guarded.client.get("/api/jobs", headers=guarded.bearer), 401, "unauthorized")
 
 
+@pytest.mark.parametrize("is_revoked", [True, False])
+def test_an_open_stream_ends_when_its_token_is_revoked_and_not_before(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, is_revoked: bool
+) -> None:
+    monkeypatch.setattr(streams, "RECHECK_SECONDS", 0.02)
+    guarded.app.state.studio.supervisor.stop()  # the job stays queued
+    job = make_job("job-waits")
+    studio = guarded.app.state.studio
+    studio.job_dir(job.job_id).create(job)
+    studio.job_dir(job.job_id).append(StatusChanged(status=JobStatus.QUEUED))
+    with studio.database.writing() as session:
+        ingest(session, Jobs(session).add(job, studio.folder_id), studio.job_dir(job.job_id))
+    sent: list[Any] = []
+
+    async def follow() -> bool:
+        asked, seen = asyncio.Queue[Any](), asyncio.Event()
+        asked.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if message.get("body"):
+                seen.set()
+
+        headers = [(b"host", b"localhost:8000"), (b"authorization", guarded.bearer["Authorization"].encode())]
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET"}
+        scope |= {"path": "/api/jobs/job-waits/events", "query_string": b"", "headers": headers, "scheme": "http"}
+        scope |= {"raw_path": b"/api/jobs/job-waits/events", "root_path": "", "client": None, "server": ("localhost", 8000)}
+        stream = asyncio.create_task(guarded.app(scope, asked.get, send))
+        await asyncio.wait_for(seen.wait(), 60)
+        if is_revoked:
+            AccessFile(guarded.access.settings.data_dir).revoke(guarded.token_id)
+            await asyncio.wait_for(stream, 60)
+            return True
+        await asyncio.sleep(0.3)
+        ended = stream.done()
+        asked.put_nowait({"type": "http.disconnect"})
+        await asyncio.wait_for(stream, 60)
+        return ended
+
+    assert asyncio.run(follow()) is is_revoked
+    assert sent[0]["status"] == 200 and b'"seq":1' in sent[1]["body"]
+    assert (sent[-1].get("more_body") is False) is is_revoked  # whole for its reader; who went away needs no end
+
+
 def test_a_launch_code_works_once_and_not_for_two_at_a_time(guarded: Guarded) -> None:
     code = guarded.access.make_launch_code()
     statuses: list[int] = []
@@ -238,6 +290,15 @@ def test_anything_but_a_plain_loopback_asks_for_a_credential(tmp_path: Path, set
     app = create_app(Settings.model_validate({"data_dir": tmp_path, **settings}))
     with TestClient(app, base_url=ADDRESS) as client:
         check_error(client.get("/api/jobs"), 401, "unauthorized")
+
+
+def test_other_people_of_the_machine_are_named_and_programs_accounts_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = {"root": (0, "/bin/bash"), "ada": (1000, "/bin/bash"), "me": (1001, "/usr/bin/zsh"), "mail": (8, "/bin/sh")}
+    accounts |= {"nobody": (65534, "/bin/sh"), "service": (1002, "/usr/sbin/nologin"), "grace": (1003, "/bin/sh")}
+    entries = [pwd.struct_passwd((name, "x", uid, uid, "", "/", shell)) for name, (uid, shell) in accounts.items()]
+    monkeypatch.setattr(pwd, "getpwall", lambda: entries)
+    monkeypatch.setattr(os, "getuid", lambda: 1001)
+    assert find_other_people() == ["ada", "grace"]
 
 
 def test_the_page_itself_is_served_to_strangers_and_holds_no_secret(guarded: Guarded) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.core.settings import Settings
+from app.services.backup_service import back_up
 from tests.api.conftest import dataset_id
 from tests.api.test_live_server import LiveServer
 from tests.engine.tiny import write_llama
@@ -108,3 +110,14 @@ def test_no_secret_is_in_what_doctor_and_settings_print(watched: Watched) -> Non
         )  # fmt: skip
         assert done.stdout.startswith("{"), done.stderr
         assert CANARY not in done.stdout + done.stderr and watched.token not in done.stdout + done.stderr
+
+
+def test_no_secret_and_no_hash_of_a_token_is_in_a_backup(watched: Watched, tmp_path: Path) -> None:
+    made = back_up(Settings(data_dir=watched.server.data_dir), tmp_path / "backup.tar")
+    content = made.file.read_bytes()
+    assert watched.job_id.encode() in content
+    kept = json.loads((watched.server.data_dir / "access" / "credentials.json").read_text())
+    hashes = [record["sha256"] for record in kept["records"]]
+    assert hashes
+    for secret in (CANARY, watched.token, watched.token.rpartition("_")[2], *hashes):
+        assert secret.encode() not in content

@@ -11,6 +11,9 @@ const RECONNECT_MS = 2_000;
 export const LOSS = "loss";
 export const HELDOUT_LOSS = "heldout_loss";
 
+/** After these the server is asked again: they change more than `applyEvent` knows. */
+const ASKED_AFTER: ReadonlySet<JobEvent["kind"]> = new Set(["status_changed", "job_failed", "noted"]);
+
 /** Opens the stream after `after` and opens it again when the server gives it up. Returns how to stop. */
 export function followJob(id: string, after: number, onEvent: (event: JobEvent) => void): () => void {
   let last = after;
@@ -57,8 +60,7 @@ export function useFollowJob(id: string, status: JobStatus | undefined, lastSeq:
         const name = event.kind === "step_logged" ? LOSS : HELDOUT_LOSS;
         client.setQueryData(metricQuery(id, name).queryKey, (curve) => curve && { ...curve, ...withPoint(curve, event.step, event.loss) });
       }
-      const ended = event.kind === "job_failed" || (event.kind === "status_changed" && hasEnded(event.status));
-      if (ended || event.kind === "noted") void client.invalidateQueries({ queryKey: ["jobs"] });
+      if (ASKED_AFTER.has(event.kind)) void client.invalidateQueries({ queryKey: ["jobs"] });
     });
   }, [client, id, live, ready]);
 }

@@ -611,6 +611,8 @@ export interface paths {
         /**
          * Stream Job Events
          * @description Send what was missed, then follow the job until it ends. `id:` is the event's seq.
+         *
+         *     It begins after `Last-Event-ID` (a browser that reconnects), else after `?after=`.
          */
         get: operations["stream_job_events"];
         put?: never;
@@ -2812,6 +2814,10 @@ export interface components {
             /** Started At */
             started_at: string | null;
             status: components["schemas"]["JobStatus"];
+            /** Worked Seconds */
+            worked_seconds: number;
+            /** Working Since */
+            working_since: string | null;
         };
         /**
          * JobFailed

@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
+from app.api.job_lines import JobLines
 from app.api.responses import NOT_FOUND, EventStream, problems, streamed
 from app.api.schemas.jobs import (
     CheckpointList,
@@ -20,25 +21,31 @@ from app.api.schemas.jobs import (
 from app.api.wording import job_detail, job_read
 from app.contracts.events import JobEvent
 from app.contracts.status import JobStatus
+from app.core.errors import NotFound
 from app.services import deletion, job_control, job_service
 
 router = APIRouter(prefix="/api/jobs", tags=["jobs"])
 
 MetricName = Literal["loss", "heldout_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_bytes", "step_seconds"]
 
+LAST_SEQ = 2**31 - 1
+"""No event has a higher number: both databases keep it in 32 bits."""
 
-@router.get("")
+
+@router.get("", response_model=JobList)
 def list_jobs(  # noqa: PLR0917  # FastAPI calls it by name
+    request: Request,
     studio: StudioDep,
     session: SessionDep,
     language: LanguageDep,
     limit: Annotated[int, Query(ge=1, le=200)] = 100,
     after: Annotated[str | None, Query(max_length=100)] = None,
     status: JobStatus | None = None,
-) -> JobList:
+) -> Response:
     """List jobs, newest first; `after` is the last job id of the page before."""
-    rows = job_service.list_jobs(session, limit=limit, after=after, status=status)
-    return JobList(jobs=[job_read(studio, row, language) for row in rows])
+    lines: JobLines = request.app.state.job_lines
+    found = lines.render(studio, session, language, limit=limit, after=after, status=status)
+    return Response(found, media_type="application/json")
 
 
 @router.get("/{job_id}", responses=NOT_FOUND)
@@ -47,25 +54,20 @@ def get_job(job_id: str, studio: StudioDep, session: SessionDep, language: Langu
     return job_detail(studio, session, job_service.get_job(session, job_id), language)
 
 
-def stream_position(
-    job_id: str,
-    session: SessionDep,
-    after: Annotated[int, Query(ge=0)] = 0,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> int:
-    """Return the seq after which to go on: `Last-Event-ID` (a browser that reconnects) before `?after=`.
-
-    A job that does not exist is a 404 here, before the stream begins.
-    """
-    job_service.get_job(session, job_id)
-    return int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
-
-
 @router.get("/{job_id}/events", response_class=EventStream, responses=streamed(JobEvent) | NOT_FOUND)
 async def stream_job_events(
-    job_id: str, studio: StudioDep, position: Annotated[int, Depends(stream_position, scope="function")]
+    job_id: str,
+    studio: StudioDep,
+    after: Annotated[int, Query(ge=0, le=LAST_SEQ)] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
-    """Send what was missed, then follow the job until it ends. `id:` is the event's seq."""
+    """Send what was missed, then follow the job until it ends. `id:` is the event's seq.
+
+    It begins after `Last-Event-ID` (a browser that reconnects), else after `?after=`.
+    """
+    if not await studio.broker.exists(studio.database, job_id):
+        raise NotFound("job", job_id=job_id)  # before the stream begins
+    position = min(int(last_event_id[:20]), LAST_SEQ) if last_event_id and last_event_id.isdecimal() else after
     # The broker's bytes go out as they are: FastAPI's own event streams make each event anew for each of its readers.
     pieces = studio.broker.follow(studio.database, job_id, position)
     return EventStream(pieces, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -1,10 +1,14 @@
 """POST /v1/chat/completions, POST /v1/completions, GET /v1/models: as OpenAI's clients speak."""
 
+import json
 import time
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
 
 from app.api.chat_wording import check_question
 from app.api.deps import LanguageDep, SessionDep, StudioDep
@@ -24,39 +28,54 @@ from app.services.inference_service import Question
 from app.services.openai_jobs import name_result
 from app.services.openai_names import ORGANISATION
 from app.services.studio import Studio
+from app.services.upstream import Reply
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], responses=OPENAI_PROBLEMS)
 STARTED = int(time.time())
 """Since when models that are not made here are there, as far as this server knows."""
 
 
-def pass_on(studio: Studio, path: str, body: dict[str, Any]) -> StreamingResponse:
-    """Let the upstream server answer."""
-    reply = studio.upstream.send(path, body)
-    return StreamingResponse(reply.pieces, status_code=reply.status_code, media_type=reply.media_type)
+class PassedOn(APIRoute):
+    """Lets the upstream server answer for its models, before our own rules judge the request: it may know other fields."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer_here = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            studio: Studio = request.app.state.studio
+            if studio.upstream.is_set:
+                path = request.url.path.removeprefix(f"{router.prefix}/")
+                reply = await run_in_threadpool(find_reply, studio, path, await request.body())
+                if reply is not None:
+                    return StreamingResponse(reply.pieces, status_code=reply.status_code, media_type=reply.media_type)
+            return await answer_here(request)
+
+        return answer
 
 
-async def read_body(request: Request) -> dict[str, Any]:
-    """Return the request as it came, for the upstream: it may know fields that we do not."""
-    body: dict[str, Any] = await request.json()
-    return body
+def find_reply(studio: Studio, path: str, body: bytes) -> Reply | None:
+    """Return the upstream's answer, or None where the model is not the upstream's. Raise UpstreamUnreachable."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(asked, dict) or not isinstance(asked.get("model"), str):
+        return None
+    with studio.database.reading() as session:
+        if not openai_names.is_upstreams(studio, session, asked["model"]):
+            return None
+    return studio.upstream.send(path, body)
 
 
-RawBody = Annotated[dict[str, Any], Depends(read_body)]
+passed_on = APIRouter(prefix=router.prefix, tags=router.tags, responses=OPENAI_PROBLEMS, route_class=PassedOn)
 
 
-def is_answered_upstream(studio: Studio, session: SessionDep, model: str) -> bool:
-    """Whether nobody here has this name and the upstream server lists it."""
-    return openai_names.find_named(studio, session, model) is None and model in studio.upstream.list_models()
-
-
-@router.post("/chat/completions", response_model=ChatCompletion)
+@passed_on.post("/chat/completions", response_model=ChatCompletion)
 def create_chat_completion(
-    body: ChatCompletionRequest, raw: RawBody, studio: StudioDep, session: SessionDep, language: LanguageDep
+    body: ChatCompletionRequest, studio: StudioDep, session: SessionDep, language: LanguageDep
 ) -> ChatCompletion | StreamingResponse:
     """Answer a conversation; `stream` sends the answer piece by piece. It waits while a training holds the device."""
-    if is_answered_upstream(studio, session, body.model):
-        return pass_on(studio, "chat/completions", raw)
     messages = [turn.message() for turn in body.messages]
     check_question(messages)
     named = openai_names.get_named(studio, session, body.model)
@@ -75,13 +94,11 @@ def create_chat_completion(
     return writer.chat(deltas)
 
 
-@router.post("/completions", response_model=TextCompletion)
+@passed_on.post("/completions", response_model=TextCompletion)
 def create_completion(
-    body: CompletionRequest, raw: RawBody, studio: StudioDep, session: SessionDep, language: LanguageDep
+    body: CompletionRequest, studio: StudioDep, session: SessionDep, language: LanguageDep
 ) -> TextCompletion | StreamingResponse:
     """Go on after a text, or several, without the model's chat template."""
-    if is_answered_upstream(studio, session, body.model):
-        return pass_on(studio, "completions", raw)
     named = openai_names.get_named(studio, session, body.model)
     voice = openai_names.get_voice(studio, session, named)
     session.close()  # an answer may take minutes
@@ -109,14 +126,18 @@ def list_openai_models(studio: StudioDep, session: SessionDep) -> OpenAIModelLis
         OpenAIModel(id=name_result(studio, row), created=unix_seconds(row.finished_at or row.created_at), owned_by=ORGANISATION)
         for row in openai_names.list_tuned(session)
     ]
-    passed_on = [OpenAIModel(id=name, created=STARTED, owned_by="upstream") for name in studio.upstream.list_models()]
-    return OpenAIModelList(data=[*tuned, *ready, *passed_on])
+    theirs = [
+        OpenAIModel(id=name, created=STARTED, owned_by="upstream")
+        for name in studio.upstream.list_models()
+        if openai_names.is_upstreams(studio, session, name)
+    ]
+    return OpenAIModelList(data=[*tuned, *ready, *theirs])
 
 
 @router.get("/models/{model:path}")
 def get_openai_model(model: str, studio: StudioDep, session: SessionDep) -> OpenAIModel:
     """Read one model by any name that answers."""
-    if is_answered_upstream(studio, session, model):
+    if openai_names.is_upstreams(studio, session, model):
         return OpenAIModel(id=model, created=STARTED, owned_by="upstream")
     named = openai_names.get_named(studio, session, model)
     openai_names.get_voice(studio, session, named)

@@ -78,6 +78,10 @@ class JobDetail(JobRead):
     """The body that starts it again."""
     notices: list[NoticeRead]
     adapter_path: str | None
+    worked_seconds: float
+    """How long its trainers worked, over the attempts that have ended: waiting and pauses do not count."""
+    working_since: str | None
+    """When the attempt that goes on began; None while nobody trains."""
 
 
 class JobList(BaseModel):

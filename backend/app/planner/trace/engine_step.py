@@ -104,8 +104,9 @@ class EngineStep:
             use_dora=request.dora,
         )
         with _META:
-            built = assemble(model, lora, kind=request.device)
-        self.built = Trainable(built.model, built.parameters, built.head, _make_optimizer(built.parameters))
+            built = assemble(model, lora, kind=request.device, quantization=request.quantization)
+        optimizer = built.optimizer if built.optimizer.state else _make_optimizer(built.parameters)
+        self.built = Trainable(built.model, built.parameters, built.head, optimizer)
         self.adapter_params = sum(parameter.numel() for parameter in built.parameters)
         # Asked for only now: what is put on a processor's model stacks some of its weights anew.
         adapter = {id(parameter) for parameter in built.parameters}

@@ -8,7 +8,9 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import files
 from typing import TypeVar
 
@@ -90,8 +92,9 @@ def compare(job_dir: JobDir, job: TrainingJob, report: Report, check_stop: Calla
         return None
     answerer = Answerer(job, job_dir.adapter, find_device(job.device_id), check)
 
-    def has_time(share: float) -> bool:
-        return time.monotonic() < started + share * allowed
+    def has_time(share: float, seconds: float = 0.0) -> bool:
+        """Whether what takes so long would be done within this share of the time."""
+        return time.monotonic() + seconds < started + share * allowed
 
     losses = _measure_losses(answerer, rows, job.optimization.max_length, lambda: has_time(LOSS_SHARE))
     if not losses.base:
@@ -99,7 +102,7 @@ def compare(job_dir: JobDir, job: TrainingJob, report: Report, check_stop: Calla
     prompting = make_prompting(job_dir.train_file, job.optimization.seed, classes=job.method == "classification")
     asked = [(place, row) for place, row in enumerate(rows) if is_question(row)][: job.report_rows]
     limit = _answer_length(answerer, [row for _, row in asked])
-    answers = _ask(answerer, asked, limit, prompting, lambda: has_time(ANSWER_SHARE))
+    answers = _ask(answerer, asked, limit, prompting, partial(has_time, ANSWER_SHARE))
     facts, knowledge = _probe(answerer)
     loss = compare_pairs("loss", losses.base, losses.tuned, weights=losses.tokens)
     measures = [loss, *_judge(answers, job)]
@@ -167,18 +170,17 @@ def _measure_losses(answerer: Answerer, rows: Sequence[Example], max_length: int
 
 
 def _probe(answerer: Answerer) -> tuple[list[ProbedFact], list[Measured]]:
-    """Ask what has nothing to do with the data. Nothing where the time is over."""
+    """Ask what has nothing to do with the data. Nothing where the time is over; no losses where it ends after the answers."""
     questions = json.loads(files("app.assets").joinpath("general_questions.json").read_text("utf-8"))
     turns = [[Message(role="user", content=known["question"])] for known in questions]
     expected = [Message(role="assistant", content=known["answer"]) for known in questions]
     try:
         prompts = [answerer.renderer.encode_prompt(turn) for turn in turns]
-        said = {tuned: _in_batches(answerer, prompts, FACT_TOKENS, tuned=tuned) for tuned in (False, True)}
         rows = [
             answerer.renderer.encode(Example(row=0, messages=[*turn, answer]), answerer.context)
             for turn, answer in zip(turns, expected, strict=True)
         ]
-        losses = {tuned: [answerer.loss(row, tuned=tuned) for row in rows] for tuned in (False, True)}
+        said = {tuned: _in_batches(answerer, prompts, FACT_TOKENS, tuned=tuned) for tuned in (False, True)}
     except (_OutOfTime, Invalid, DatasetInvalid):
         return [], []
     facts = [
@@ -193,15 +195,11 @@ def _probe(answerer: Answerer) -> tuple[list[ProbedFact], list[Measured]]:
         )
         for known, base, tuned in zip(questions, said[False], said[True], strict=True)
     ]
-    knowledge = [
-        compare_pairs(
-            "loss",
-            [value for value, _ in losses[False]],
-            [value for value, _ in losses[True]],
-            weights=[float(count) for _, count in losses[True]],
-        ),
-        compare_pairs("known", [fact.base_right for fact in facts], [fact.tuned_right for fact in facts]),
-    ]
+    knowledge = [compare_pairs("known", [fact.base_right for fact in facts], [fact.tuned_right for fact in facts])]
+    with suppress(_OutOfTime):
+        losses = {tuned: [answerer.loss(row, tuned=tuned) for row in rows] for tuned in (False, True)}
+        before, after = ([value for value, _ in losses[tuned]] for tuned in (False, True))
+        knowledge.insert(0, compare_pairs("loss", before, after, weights=[float(count) for _, count in losses[True]]))
     return facts, knowledge
 
 
@@ -210,12 +208,13 @@ def _ask(
     asked: Sequence[tuple[int, Example]],
     limit: int,
     prompting: Prompting | None,
-    has_time: Callable[[], bool],
+    has_time: Callable[[float], bool],
 ) -> list[_Answers]:
-    """Return the answers of all to each row, as far as the time goes."""
+    """Return the answers of all to each row, as far as the time goes: no batch is begun that would not be done in it."""
     answers: list[_Answers] = []
     try:
         for batch in _batches(list(_renderable(answerer, asked, limit, prompting)), answerer.together):
+            started = time.monotonic()
             plain = [prompt for _, _, prompt, _ in batch]
             base = answerer.answer(plain, limit, tuned=False)
             tuned = answerer.answer(plain, limit, tuned=True)
@@ -225,7 +224,7 @@ def _ask(
                 _Answers(place, row, base[at], tuned[at], None if longer is None else next(prompted))
                 for at, (place, row, _, longer) in enumerate(batch)
             ]
-            if not has_time():
+            if not has_time(time.monotonic() - started):
                 break
     except _OutOfTime:
         return answers

@@ -30,8 +30,9 @@ def _prepare(job: TrainingJob, compute: Computer, part: EncodedRows) -> Method:
     if job.method not in ("dpo", "kto"):
         return Likelihood(rows, part.counts.trained_tokens)
     file = compute.job_dir.encoded / f"{part.counts.key[:16]}.reference"
-    reference = find_reference(compute, rows, file)
+    reference = find_reference(compute, job, rows, file)
     if job.method == "dpo":
         return Dpo(rows, reference, job.beta)
     mismatched = Mismatched(rows, compute.max_length)
-    return Kto(rows, mismatched, reference, find_reference(compute, mismatched, file.with_suffix(".mismatched")), job.beta)
+    foreign = find_reference(compute, job, mismatched, file.with_suffix(".mismatched"))
+    return Kto(rows, mismatched, reference, foreign, job.beta)

@@ -23,13 +23,15 @@ ROWS_TOGETHER = 256
 
 
 class Mismatched(Sequence[Row]):
-    """Each row's question with the answer of the row before it."""
+    """Each row's question with the answer of the row before it; none where all rows have the same question."""
 
     def __init__(self, rows: Sequence[Row], max_length: int) -> None:
         self._rows, self._max_length = rows, max_length
 
     def __len__(self) -> int:
-        return len(self._rows)
+        # At most two answers to one question lie beside each other.
+        alone = len(self._rows) < 2 or (len(self._rows) == 2 and self._rows[0].row == self._rows[1].row)
+        return 0 if alone else len(self._rows)
 
     def __getitem__(self, place):  # type: ignore[no-untyped-def]
         """Return the row at `place`; slices are not needed."""
@@ -82,11 +84,14 @@ class Kto:
         return self._outcome(summed, len(self), moved)
 
     def _measure_move(self, compute: Computer, places: Sequence[int]) -> float:
-        """Return z over the rows at `places`."""
+        """Return z over the rows at `places`; 0 where there is no answer to another question."""
+        if not self.mismatched:
+            return 0.0
         parts = [places[start : start + ROWS_TOGETHER] for start in range(0, len(places), ROWS_TOGETHER)]
         losses = chain.from_iterable(compute.row_losses([self.mismatched[place] for place in part]) for part in parts)
         ratios = [-loss - self.mismatched_reference[place] for loss, place in zip(losses, places, strict=True)]
-        return max(0.0, sum(ratios) / len(ratios))
+        mean = sum(ratios) / len(ratios)
+        return 0.0 if mean < 0 else mean  # not a number stays one that is none
 
     def _judge(self, moved: float, places: Sequence[int], losses: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         """`losses` are -log p of each row's answer; return the summed loss and the summed measures."""

@@ -7,19 +7,24 @@ held. (Continued from another job, it is the model which that job left: the poli
 import os
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from app.contracts.events import Noted
+from app.contracts.job import TrainingJob
+from app.core.errors import Diverged
 from app.storage.job_dir import fsync_folder
 from app.training.batching import Row
 from app.training.gradient import Computer
+from app.training.repeating import compute_finite, is_finite, name_rows
 
 ROWS_TOGETHER = 256
 
 
-def find_reference(compute: Computer, rows: Sequence[Row], file: Path) -> "array[float]":
+def find_reference(compute: Computer, job: TrainingJob, rows: Sequence[Row], file: Path) -> "array[float]":
     """Return the summed log-probability of each row's trained tokens, in nats; from `file` where an attempt left it there.
 
-    Call it while the adapter is as it was at the start. Raises OSError (disk full).
+    Call it while the adapter is as it was at the start. Raises OSError (disk full), Diverged for rows without a number.
     """
     known = array("d")
     if file.is_file() and file.stat().st_size == len(rows) * known.itemsize:
@@ -27,7 +32,10 @@ def find_reference(compute: Computer, rows: Sequence[Row], file: Path) -> "array
         return known
     for start in range(0, len(rows), ROWS_TOGETHER):
         block = [rows[place] for place in range(start, min(start + ROWS_TOGETHER, len(rows)))]
-        known.extend(-loss for loss in compute.row_losses(block))
+        losses = compute_finite(compute, job, partial(_read, rows=block), tuple, partial(_note_not_finite, block))
+        if not is_finite(*losses):
+            raise Diverged("reference", rows=name_rows(block))
+        known.extend(-loss for loss in losses)
     aside = file.with_name(f".{file.name}.tmp")
     with aside.open("wb") as out:
         out.write(known.tobytes())
@@ -36,3 +44,11 @@ def find_reference(compute: Computer, rows: Sequence[Row], file: Path) -> "array
     aside.rename(file)
     fsync_folder(file.parent)
     return known
+
+
+def _read(compute: Computer, rows: Sequence[Row]) -> list[float]:
+    return compute.row_losses(rows)
+
+
+def _note_not_finite(rows: Sequence[Row]) -> Noted:
+    return Noted(level="warning", key="not_finite.reference", params={"rows": name_rows(rows)})

@@ -1,7 +1,7 @@
-"""Compile kernels.c and attention.c on this machine, once for each version of it and each kind of processor.
+"""Compile kernels.c, attention.c and answering.c on this machine, once for each version of it and each kind of processor.
 
 `python -m app.training.native.build` compiles and says what became of it. Without a C compiler, or where it fails,
-training uses PyTorch's operators (primitives.py): the same results within rounding, more slowly.
+training and answering use PyTorch's operators (primitives.py): the same results within rounding, more slowly.
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
-_SOURCES = (_FOLDER / "kernels.c", _FOLDER / "attention.c")
-_HEADERS = (_FOLDER / "kernels_typed.h",)
+_SOURCES = tuple(_FOLDER / name for name in ("kernels.c", "attention.c", "answering.c"))
+_HEADERS = (_FOLDER / "kernels_typed.h", _FOLDER / "tiles.h")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-std=c11")
 _WIDE = "-mprefer-vector-width=512"
 """gcc alone knows it, and only for x86: without it gcc keeps to vectors of 256 bits."""
@@ -103,4 +103,4 @@ def _compile(compiler: str, target: Path) -> Path:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print(find_library_file() or "not compiled: training uses PyTorch's operators")  # noqa: T201
+    print(find_library_file() or "not compiled: training and answering use PyTorch's operators")  # noqa: T201

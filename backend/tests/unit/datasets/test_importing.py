@@ -11,7 +11,8 @@ import pytest
 from app.contracts.dataset import DatasetInfo, Example, Mapping, Message
 from app.core.errors import AffinageError, DatasetInvalid
 from app.core.messages import catalogue, localise
-from app.datasets.importing import MAX_PROBLEMS, import_file, read_rows, remap
+from app.datasets.importing import import_file, read_rows, remap
+from app.datasets.writing_rows import MAX_PROBLEMS
 from app.storage.dataset_dir import DatasetDir, clean_up, list_datasets
 
 

@@ -11,7 +11,7 @@ from app.datasets.importing import import_file
 from app.services.imports import Imports, ImportState
 from app.storage.dataset_dir import DatasetDir
 
-ROWS = 2000
+ROWS = 12_000
 
 
 def packed(folder: Path) -> Path:

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import AffinageError, DatasetInvalid, TooLarge, Unsupported
-from app.datasets import reading_csv, reading_json
+from app.datasets import reading_csv, reading_json, reading_lines
 from app.datasets.reading import SourceFile, open_source
-from app.datasets.rows import RawRow
+from app.datasets.rows import Oddities, RawRow
 
 QUICK = settings(max_examples=40, deadline=None, database=None)
 
@@ -130,6 +130,7 @@ def test_too_many_columns_are_refused(tmp_path: Path) -> None:
 
 def test_a_row_beyond_all_measure_is_refused_in_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_json, "MAX_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(reading_lines, "MAX_ROW_CHARACTERS", 1000)
     monkeypatch.setattr(reading_csv, "MAX_ROW_CHARACTERS", 1000)
     before = csv.field_size_limit(1000)
     try:
@@ -217,6 +218,22 @@ def test_elements_that_are_no_objects_are_problems_of_their_rows(tmp_path: Path)
     assert problems == [(row, "not_an_object", kind) for row, kind in enumerate(kinds, 2)]
 
 
+@pytest.mark.parametrize("name", ["file.jsonl", "file.json"])
+def test_a_key_that_is_named_twice_far_inside_a_file_is_told(tmp_path: Path, name: str) -> None:
+    plain = [json.dumps({"question": f'A colon: ":" and {{"a": {number}}}', "answer": str(number)}) for number in range(5000)]
+    twice = [line[:-1] + ', "answer": "b"}' for line in plain[3000:]]
+    lines = [*plain[:3000], *twice]
+    content = "\n".join(lines) if name == "file.jsonl" else f"[{','.join(lines)}]"
+    source = open_source(write(tmp_path, content, name), name, tmp_path / "decoded")
+    oddities = Oddities()
+    rows = list(source.rows(oddities))
+    assert oddities.repeated_key is not None
+    row, key = oddities.repeated_key
+    # Of JSON Lines not every row is looked at, but every eighth block of 64 KiB.
+    assert key == "answer" and 3001 <= row <= (3001 if name == "file.json" else 3001 + 8 * 1000)
+    assert [row.values["answer"] for row in rows] == [*map(str, range(3000)), *["b"] * 2000]
+
+
 # --- what is no table --------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +303,7 @@ def test_every_table_that_a_json_writer_writes_is_read_back(
         text = "\n".join(json.dumps(row, indent=indent, ensure_ascii=ascii_only) for row in rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading_json, "_CHUNK_CHARACTERS", chunk)
+        patch.setattr(reading_lines, "_BUFFER_BYTES", chunk)
         _, found = read(tmp_path_factory.mktemp("json"), text, "file.json")
     assert values(found) == rows
 

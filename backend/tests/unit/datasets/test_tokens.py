@@ -1,6 +1,11 @@
 """Token counts and views, computed in a limited child process."""
 
 import json
+import os
+import subprocess
+import sys
+from array import array
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -8,7 +13,9 @@ import pytest
 from app.contracts.dataset import Example, Message
 from app.core.errors import DatasetInvalid, ModelUnavailable
 from app.datasets import tokens
+from app.datasets.counting import count_numbers
 from app.datasets.importing import import_file
+from app.datasets.parallel_counting import FEWEST_ROWS
 from app.datasets.render import Renderer
 from app.datasets.tokens import TokenCount, show_tokens, token_counts, token_lengths
 from app.storage.dataset_dir import DatasetDir
@@ -56,6 +63,40 @@ def test_trained_tokens_are_counted_and_rows_can_be_skipped(dataset: DatasetDir,
     ]
     assert token_counts(dataset.rows_file, model) == expected
     assert token_counts(dataset.rows_file, model, every=7) == expected[::7]
+
+
+def test_rows_counted_in_several_processes_are_those_counted_in_one(tmp_path: Path) -> None:
+    rows = [{"question": f"Question {n}, " * (n % 7 + 1), "answer": f"Réponse {n}."} for n in range(FEWEST_ROWS + 77)]
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(rows), "utf-8")
+    dataset = DatasetDir(tmp_path / "datasets" / "ds-1")
+    import_file(source, filename="rows.json", name=None, target=dataset)
+    model = models.chatml_model(tmp_path / "model")
+    expected = count_numbers(Renderer.load(model), dataset.read_examples())
+    # Forking is for a process without threads, which pytest is not.
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from app.datasets import parallel_counting\n"
+        "from app.datasets.render import Renderer\n"
+        "os.sched_getaffinity = lambda process: {0, 1, 2}\n"
+        "forked = []\n"
+        "fork = os.fork\n"
+        "os.fork = lambda: forked.append(1) or fork()\n"
+        "renderer = Renderer.load(Path(sys.argv[2]))\n"
+        "numbers = parallel_counting.count_file(renderer, Path(sys.argv[1]), int(sys.argv[3]))\n"
+        "sys.stdout.buffer.write(bytes([len(forked)]) + numbers.tobytes())\n"
+    )
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
+    for every, processes in ((1, 3), (2, 0)):
+        command = [sys.executable, "-c", program, str(dataset.rows_file), str(model), str(every)]
+        answer = subprocess.run(command, capture_output=True, timeout=120, env=environment, check=True).stdout
+        found = array("I", answer[1:])
+        assert answer[0] == processes
+        if every == 1:
+            assert found == expected
+        else:
+            assert found == count_numbers(Renderer.load(model), islice(dataset.read_examples(), 0, None, every))
 
 
 def test_lengths_are_counted_once_per_content_and_tokenizer(

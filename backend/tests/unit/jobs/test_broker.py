@@ -14,8 +14,7 @@ from app.contracts.status import JobStatus
 from app.jobs import broker
 from app.jobs.ingest import ingest
 from app.storage.db import Database
-from app.storage.repositories import Jobs
-from app.storage.tables import JobEventRow
+from app.storage.repositories import Jobs, StoredEvent
 from tests.unit.jobs.conftest import Bench
 
 pytestmark = pytest.mark.both_databases
@@ -89,7 +88,7 @@ def test_many_followers_cost_one_read_of_each_event(bench: Bench, monkeypatch: p
     real = broker.read_after
     monkeypatch.setattr(broker, "POLL_SECONDS", 3600.0)
 
-    def count(database: Database, job_id: str, after: int) -> tuple[Sequence[JobEventRow], bool]:
+    def count(database: Database, job_id: str, after: int) -> tuple[Sequence[StoredEvent], bool]:
         reads.append(after)
         return real(database, job_id, after)
 
@@ -106,6 +105,60 @@ def test_many_followers_cost_one_read_of_each_event(bench: Bench, monkeypatch: p
     monkeypatch.setattr(broker, "read_after", count)
     assert asyncio.run(follow_all()) == [[1, 2, 3, 4]] * 50
     assert len(reads) < 50  # at worst each event alone, and once more to see the end: not 50 times each
+
+
+def test_many_who_begin_at_once_share_the_reads_of_what_was(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.queue("a", [])
+    for status in (JobStatus.STARTING, JobStatus.RUNNING, JobStatus.SUCCEEDED):
+        add(bench, status)
+    reads: list[int] = []
+    real = broker.read_after
+
+    def read_slowly(database: Database, job_id: str, after: int) -> tuple[Sequence[StoredEvent], bool]:
+        reads.append(after)
+        time.sleep(0.2)  # until all have asked
+        return real(database, job_id, after)
+
+    async def follow_all() -> list[list[int]]:
+        return await asyncio.gather(*(collect(bench) for _ in range(50)))
+
+    monkeypatch.setattr(broker, "read_after", read_slowly)
+    assert asyncio.run(follow_all()) == [[1, 2, 3, 4]] * 50
+    assert len(reads) < 10
+
+
+def test_many_who_begin_at_once_share_one_look_whether_there_is_such_a_job(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.queue("a", [])
+    looks: list[str] = []
+    real = broker.is_known
+
+    def look(database: Database, job_id: str) -> bool:
+        looks.append(job_id)
+        return real(database, job_id)
+
+    async def ask_all(job_id: str) -> set[bool]:
+        return set(await asyncio.gather(*(bench.broker.exists(bench.database, job_id) for _ in range(50))))
+
+    monkeypatch.setattr(broker, "is_known", look)
+    assert asyncio.run(ask_all("a")) == {True}
+    assert asyncio.run(ask_all("b")) == {False}
+    assert looks == ["a", "b"]
+    bench.queue("b", [])
+    assert asyncio.run(ask_all("b")) == {True}  # what was found is not kept
+
+
+def test_a_silent_stream_says_that_it_lives(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(broker, "PING_SECONDS", 0.05)
+    bench.queue("a", [])
+
+    async def follow_in_silence() -> list[bytes]:
+        stream = bench.broker.follow(bench.database, "a", 1)
+        found = [await anext(stream) for _ in range(3)]
+        await stream.aclose()
+        return found
+
+    assert asyncio.run(follow_in_silence()) == [broker.PING] * 3
 
 
 def test_a_follower_that_lags_behind_what_is_kept_misses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

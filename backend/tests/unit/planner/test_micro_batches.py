@@ -1,13 +1,23 @@
 """The sizes of micro-batches: the planner's count is the engine's."""
 
 import random
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import pytest
 import torch
 
-from app.planner.micro_batches import MicroSize, count_tokens, cut, cut_evenly, measure_part, round_length, simulate_steps
-from app.planner.run_shape import RowLengths, RunShape
+from app.planner.micro_batches import (
+    PACKED_STEP,
+    MicroSize,
+    count_tokens,
+    cut_evenly,
+    cut_groups,
+    measure_part,
+    round_length,
+    simulate_steps,
+)
+from app.planner.run_shape import RowLengths, RunShape, count_largest
 from app.training.batching import Row, collate, count_shared, split
 
 LENGTHS = RowLengths(tuple(range(40, 461, 21)), measured=True, shared=30)
@@ -38,8 +48,28 @@ def test_packed_rows_count_what_they_share_once() -> None:
     assert count_tokens([500] * 4, 490) == 4 * 512 // 2  # the places of attention are limited too
 
 
-def test_a_row_longer_than_the_limit_makes_a_micro_batch_of_its_own() -> None:
-    assert cut([900, 300, 200], 8, lambda part: count_tokens(part, 0) <= 512) == [[900], [300, 200]]
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("shared", [None, 20])
+def test_groups_of_one_row_are_cut_as_rows_are(shared: int | None, lanes: int) -> None:
+    lengths = [900, 400, 300, 220, 200, 160, 90, 60, 40]
+
+    def count(start: int, end: int) -> int:
+        return count_tokens(lengths[start:end], shared)
+
+    for limit in (None, 600, 1024):
+        assert cut_groups(len(lengths), 4, count, limit, lanes) == cut_evenly(lengths, 4, limit, shared, lanes)
+
+
+def test_a_group_is_never_divided_and_lanes_get_even_shares() -> None:
+    counts = [1400, 300, 250, 250, 200, 100]
+
+    def count(start: int, end: int) -> int:
+        return sum(counts[start:end])
+
+    assert cut_groups(6, 8, count, 1024, 1) == [1, 5, 6]
+    assert cut_groups(6, 8, count, 1024, 2) == [1, 2, 4, 6]
+    assert cut_groups(6, 1, count, None, 2) == [1, 2, 3, 4, 5, 6]
+    assert cut_groups(6, 8, count, None, 1) == [6]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])
@@ -65,11 +95,31 @@ def test_attention_is_padded_to_few_lengths() -> None:
 
 def test_simulated_steps_draw_every_row_length_and_fill_the_rows_of_a_step() -> None:
     drawn = simulate_steps(LENGTHS, run_of(packed=True), 8, 512)
-    assert sum(part.rows for part in drawn.parts) == 8 * drawn.steps
-    assert sum(part.row_tokens for part in drawn.parts) / (8 * drawn.steps) == pytest.approx(250, rel=0.02)
-    assert max(part.tokens for part in drawn.parts) <= 1024
+    parts = list(chain.from_iterable(drawn.of_steps))
+    assert sum(part.rows for part in parts) == 8 * drawn.steps
+    assert sum(part.row_tokens for part in parts) / (8 * drawn.steps) == pytest.approx(250, rel=0.02)
+    assert max(part.tokens for part in parts) <= 1024
     padded = simulate_steps(LENGTHS, run_of(packed=False), 8, 512)
-    assert sum(part.tokens for part in padded.parts) > 1.15 * sum(part.tokens for part in drawn.parts)
+    assert sum(part.tokens for part in chain.from_iterable(padded.of_steps)) > 1.15 * sum(part.tokens for part in parts)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_simulated_pairs_stay_together_within_the_limits(lanes: int) -> None:
+    run = replace(run_of(packed=True), lanes=lanes)
+    pairs = simulate_steps(LENGTHS, replace(run, method="dpo"), 8, 512)
+    rows = simulate_steps(LENGTHS, run, 8, 512)
+    parts = list(chain.from_iterable(pairs.of_steps))
+    assert sum(part.rows for part in parts) == 2 * 8 * pairs.steps
+    assert all(part.rows % 2 == 0 and part.rows <= 8 for part in parts)
+    assert all(part.tokens <= 1024 / lanes + PACKED_STEP for part in parts if part.rows > 2)
+    assert sum(part.row_tokens for part in parts) == 2 * sum(part.row_tokens for part in chain.from_iterable(rows.of_steps))
+    assert max(part.tokens for part in parts) > 800  # two of the longest rows, though a lane alone would take one at a time
+
+
+def test_a_micro_batch_of_one_row_holds_a_pair() -> None:
+    assert [count_largest(rows, 100, 2) for rows in (1, 2, 3, 8)] == [2, 2, 2, 8]
+    assert [count_largest(rows, 3, 1) for rows in (1, 2, 8)] == [1, 2, 3]
+    assert count_largest(8, 2, 2) == 4
 
 
 def test_one_row_is_padded_alone() -> None:

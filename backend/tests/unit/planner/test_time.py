@@ -6,6 +6,7 @@ import pytest
 
 from app.contracts.calibration import SCHEMA, Calibration, Calibrations, MeasuredStep, MeasuredWork, find_torch_version
 from app.contracts.hardware import Device
+from app.contracts.options import Method
 from app.contracts.plan import ModelShape
 from app.contracts.trace import Affine, Hump, StepCosts, TraceProfile, TraceRequest
 from app.planner.calibrated import CPU_SHARES, complete, derive_pace, find_device_pace
@@ -100,6 +101,23 @@ def profile_of(shape: ModelShape, run: RunShape, factor: float) -> TraceProfile:
         evaluation=costs(count_forward_work(shape, run)), update=costs(count_forward_work(shape, run)), trace_seconds=1.0,
         versions={},
     )  # fmt: skip
+
+
+def test_preferences_take_the_time_of_all_that_they_read() -> None:
+    """DPO learns two rows a pair and reads both once; KTO learns one row, and reads it once and a foreign answer twice."""
+    run = run_of(SMOL)
+
+    def one_epoch(method: Method, **changes: object) -> float:
+        run_so = replace(run, method=method)
+        return seconds(SMOL, run_so, **changes) - seconds(SMOL, run_so, train_rows=0)
+
+    learned = one_epoch("sft")
+    assert one_epoch("pretraining") == one_epoch("classification") == learned
+    read = seconds(SMOL, run, heldout_rows=64) - seconds(SMOL, run)  # before the epoch and after it
+    dpo, kto = one_epoch("dpo"), one_epoch("kto")
+    assert dpo == pytest.approx(2 * learned + read, rel=0.1)
+    assert kto == pytest.approx(learned + 1.5 * read, rel=0.1)
+    assert one_epoch("kto", heldout_rows=64) > kto + 2.9 * read  # two passes before the start, two rows in both evaluations
 
 
 def test_each_further_step_takes_the_same_time() -> None:

@@ -199,9 +199,14 @@ def test_the_index_is_made_again_from_the_folders_and_a_living_trainer_is_found_
             (data_dir / f"affinage.db{suffix}").unlink(missing_ok=True)
         (data_dir / "affinage.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     (data_dir / "jobs" / "stray").mkdir()
+    half = [busy.folder(job_id).checkpoints / ".checkpoint-4.tmp" for job_id in ("done", "training")]
+    for folder in half:
+        folder.mkdir(parents=True)
+        (folder / "state.json").write_text("{")
     rebuilt = rebuild_index(busy.settings)
     assert (rebuilt.jobs, rebuilt.unreadable) == (3, ["stray"])
     assert (rebuilt.set_aside is not None) == (database_kind == "sqlite")
+    assert [folder.exists() for folder in half] == [False, True]  # a trainer may be at the second
     after = tables(url)
     assert (after["attempts"], after["keys"]) == (before["attempts"], before["keys"])
     assert [row[:7] for row in after["jobs"]] == [row[:7] for row in before["jobs"]]

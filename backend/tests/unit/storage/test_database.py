@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from app.core.errors import Conflict
 from app.storage.db import Database, sqlite_is_fixed, sqlite_module
 from app.storage.migrate import alembic_config, current_revision, migration_engine, upgrade
+from app.storage.server_lock import ServerLock
 from app.storage.tables import DatasetRow, JobEventRow, JobRow, Table
 
 
@@ -207,9 +208,9 @@ FIRST_ROWS = [
 """Rows as the first schema had them."""
 
 
-def fill_first_schema(url: str) -> None:
+def fill_first_schema(url: str, revision: str = "0001") -> None:
     command.downgrade(alembic_config(url), "base")
-    command.upgrade(alembic_config(url), "0001")
+    command.upgrade(alembic_config(url), revision)
     engine = migration_engine(url)
     with engine.begin() as connection:
         for statement in FIRST_ROWS:
@@ -217,9 +218,14 @@ def fill_first_schema(url: str) -> None:
     engine.dispose()
 
 
+EARLIER = [script.revision for script in ScriptDirectory.from_config(alembic_config("sqlite://")).walk_revisions()][1:]
+"""Every schema that there was, but for the present one."""
+
+
 @pytest.mark.both_databases
-def test_a_database_of_the_first_schema_is_upgraded_with_every_row(url: str, tmp_path: Path) -> None:
-    fill_first_schema(url)
+@pytest.mark.parametrize("revision", EARLIER)
+def test_a_database_of_any_earlier_schema_is_upgraded_with_every_row(url: str, tmp_path: Path, revision: str) -> None:
+    fill_first_schema(url, revision)
     before = counts(url)
     upgrade(url, tmp_path)
     assert counts(url) == before and min(before.values()) == 1
@@ -228,6 +234,20 @@ def test_a_database_of_the_first_schema_is_upgraded_with_every_row(url: str, tmp
         row = session.query(JobRow).one()
     database.close()
     assert (row.status, row.step, row.priority, row.folder_id, row.slot) == ("running", 3, 0, None, None)
+
+
+@pytest.mark.both_databases
+def test_a_database_is_not_changed_under_a_server_of_an_earlier_version(url: str, tmp_path: Path) -> None:
+    fill_first_schema(url)
+    before = counts(url)
+    with ServerLock(tmp_path).acquire("http://localhost:8000"):
+        with pytest.raises(Conflict, match=rf"pid {os.getpid()}, http://localhost:8000.*from schema 0001 to 0"):
+            upgrade(url, tmp_path)
+        assert (current_revision(url), counts(url)) == ("0001", before)
+        assert not list(tmp_path.glob("*.before-*"))
+        upgrade(url, tmp_path, alone=True)  # as the holder of that lock does itself
+        upgrade(url, tmp_path)  # nothing is left to change: commands work beside the server
+    assert counts(url) == before
 
 
 KILL_ITSELF = """

@@ -2,16 +2,17 @@ import { Facts, type Fact } from "@/components/Facts";
 import { useMessages } from "@/hooks/useMessages";
 import { useNow } from "@/hooks/useNow";
 import { hasEnded } from "@/lib/progress";
-import type { Job } from "@/types/api";
+import type { JobDetail } from "@/types/api";
 
 const LOSS_DIGITS = 3;
 
 /** The numbers of a run: where it stands, how well it learns, what it costs. */
-export function JobStats({ job }: { job: Job }) {
+export function JobStats({ job }: { job: JobDetail }) {
   const { t, format } = useMessages();
   const { progress: p } = job;
   const ended = hasEnded(job.status);
-  const now = useNow(!ended && job.started_at !== null);
+  const since = job.working_since;
+  const now = useNow(since !== null);
   const facts: Fact[] = [];
   const add = (label: string, value: string | null, hint?: string): void => {
     if (value !== null) facts.push({ label, value, hint });
@@ -30,9 +31,9 @@ export function JobStats({ job }: { job: Job }) {
     add(t.jobs.speed, t.jobs.speedValue(format.number(p.tokens_per_second)), seen);
   }
   if (p.peak_bytes !== null) add(t.jobs.peak, format.bytes(p.peak_bytes));
-  if (job.started_at !== null) {
-    const end = job.finished_at === null ? now : Date.parse(job.finished_at);
-    add(t.jobs.elapsed, format.duration((end - Date.parse(job.started_at)) / 1000));
+  if (since !== null || job.worked_seconds > 0) {
+    const running = since === null ? 0 : Math.max(0, (now - Date.parse(since)) / 1000);
+    add(t.jobs.elapsed, format.duration(job.worked_seconds + running));
   }
 
   return facts.length > 0 ? <Facts large facts={facts} /> : null;

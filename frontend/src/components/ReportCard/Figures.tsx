@@ -1,9 +1,13 @@
 import { Table } from "@mantine/core";
+import { Fragment } from "react";
 import { useMessages } from "@/hooks/useMessages";
 import type { Measured } from "@/types/api";
 import classes from "./ReportCard.module.css";
 
 const LOSS_DIGITS = 3;
+const PERPLEXITY_DIGITS = 1;
+/** Beyond it the exponential is no number. */
+const MOST_LOSS = 700;
 
 /** Each measure of the original and the trained model, with the interval of their difference. */
 export function Figures({ measures, label }: { measures: Measured[]; label: string }) {
@@ -11,6 +15,7 @@ export function Figures({ measures, label }: { measures: Measured[]; label: stri
   const show = (measure: Measured, value: number | null): string =>
     value === null ? "–" : measure.share ? format.percent(value) : format.number(value, LOSS_DIGITS);
   const signed = (measure: Measured, value: number): string => (value > 0 ? "+" : "") + show(measure, value);
+  const perplexity = (loss: number): string => format.number(Math.exp(Math.min(loss, MOST_LOSS)), PERPLEXITY_DIGITS);
   const prompted = measures.some((measure) => measure.prompted !== null);
   return (
     // A region that scrolls has to be reachable by keyboard.
@@ -28,19 +33,34 @@ export function Figures({ measures, label }: { measures: Measured[]; label: stri
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>
-          {measures.map((measure) => (
-            <Table.Tr key={measure.name}>
-              <Table.Td>{measure.label}</Table.Td>
-              <Table.Td ta="right">{format.number(measure.rows)}</Table.Td>
-              <Table.Td ta="right">{show(measure, measure.base)}</Table.Td>
-              {prompted && <Table.Td ta="right">{show(measure, measure.prompted)}</Table.Td>}
-              <Table.Td ta="right" fw={650}>
-                {show(measure, measure.tuned)}
-              </Table.Td>
-              <Table.Td ta="right" className={classes.interval} data-verdict={measure.verdict}>
-                {signed(measure, measure.low)} … {signed(measure, measure.high)}
-              </Table.Td>
-            </Table.Tr>
+          {measures.map((measure, place) => (
+            // The loss comes twice: of the rows, and of the general questions.
+            <Fragment key={place}>
+              <Table.Tr>
+                <Table.Td>{measure.label}</Table.Td>
+                <Table.Td ta="right">{format.number(measure.rows)}</Table.Td>
+                <Table.Td ta="right">{show(measure, measure.base)}</Table.Td>
+                {prompted && <Table.Td ta="right">{show(measure, measure.prompted)}</Table.Td>}
+                <Table.Td ta="right" fw={650}>
+                  {show(measure, measure.tuned)}
+                </Table.Td>
+                <Table.Td ta="right" className={classes.interval} data-verdict={measure.verdict}>
+                  {signed(measure, measure.low)} … {signed(measure, measure.high)}
+                </Table.Td>
+              </Table.Tr>
+              {place === 0 && (
+                <Table.Tr>
+                  <Table.Td>{t.report.perplexity}</Table.Td>
+                  <Table.Td ta="right">{format.number(measure.rows)}</Table.Td>
+                  <Table.Td ta="right">{perplexity(measure.base)}</Table.Td>
+                  {prompted && <Table.Td ta="right">–</Table.Td>}
+                  <Table.Td ta="right" fw={650}>
+                    {perplexity(measure.tuned)}
+                  </Table.Td>
+                  <Table.Td />
+                </Table.Tr>
+              )}
+            </Fragment>
           ))}
         </Table.Tbody>
       </Table>

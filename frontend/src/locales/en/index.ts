@@ -578,6 +578,7 @@ export const en = {
     prompted: "Original with a prompt",
     tuned: "Trained",
     interval: "Difference (95 %)",
+    perplexity: "Perplexity",
     figures: "Original and trained model on the same rows",
     promptUsed: (examples: number) => `The prompt, with ${examples} training rows as examples:`,
     worst: (count: number) => `Answers, the worst first (${count})`,

@@ -579,6 +579,7 @@ export const fr: Messages = {
     prompted: "Original avec consigne",
     tuned: "Entraîné",
     interval: "Différence (95 %)",
+    perplexity: "Perplexité",
     figures: "Modèle d’origine et modèle entraîné sur les mêmes lignes",
     promptUsed: (examples: number) => `La consigne, avec ${examples} lignes d’entraînement comme exemples :`,
     worst: (count: number) => `Réponses, les plus mauvaises d’abord (${count})`,
