@@ -89,7 +89,7 @@ async def poll(asked: argparse.Namespace, number: int, seen: Seen, until: float)
             if not head.startswith(b"HTTP/1.1 200"):
                 seen.refused.append(head.split(b"\r\n")[0].decode())
             turn += 1
-            await asyncio.sleep(max(0.0, asked.every - (time.monotonic() - began)))
+            await asyncio.sleep(max(0.0, min(until, began + asked.every) - time.monotonic()))
     except (asyncio.IncompleteReadError, OSError) as problem:
         seen.refused.append(type(problem).__name__)
     finally:
