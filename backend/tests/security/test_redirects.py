@@ -77,7 +77,7 @@ def test_an_upstream_that_leads_elsewhere_is_not_followed(
 ) -> None:
     upstream = Upstream(Settings(data_dir=tmp_path, upstream_url=f"{outer[0]}/v1", upstream_key=SecretStr(CANARY)))
     assert upstream.list_models() == []
-    assert upstream.send("chat/completions", {"model": "x"}).status_code == 302
+    assert upstream.send("chat/completions", b'{"model": "x"}').status_code == 302
     assert len(outer[1]) == 2 and CANARY in outer[1][0] and inner[1] == []
 
 
@@ -126,7 +126,7 @@ def test_a_name_that_was_turned_to_another_machine_gets_no_request_over_https(
         upstream = Upstream(Settings(data_dir=tmp_path, upstream_url=f"{address}/v1", upstream_key=SecretStr(CANARY)))
         assert upstream.list_models() == []
         with pytest.raises(AffinageError):
-            upstream.send("chat/completions", {"model": "x"})
+            upstream.send("chat/completions", b'{"model": "x"}')
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.setenv("HF_TOKEN", CANARY)
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)

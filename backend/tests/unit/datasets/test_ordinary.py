@@ -37,7 +37,8 @@ TEXTS = st.one_of(
     st.sampled_from(["", " ", "a", "  def f():\n    pass\n", "\r\nA\r\n", '[{"role": "user"}]', "Human: a"]),
 )
 SPEAKERS = st.sampled_from(["user", "assistant", "system", "tool", "gpt", "human", "User", "nobody", ""])
-ODD = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.lists(TEXTS, max_size=2))
+NUMBERS = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False))  # those that a file can hold
+ODD = st.one_of(st.none(), st.booleans(), NUMBERS, st.lists(TEXTS, max_size=2))
 TURNS = st.one_of(
     st.fixed_dictionaries({"role": SPEAKERS, "content": TEXTS}, optional={"weight": st.integers(0, 2)}),
     st.fixed_dictionaries({"from": SPEAKERS, "value": TEXTS}),
