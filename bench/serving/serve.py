@@ -264,7 +264,7 @@ are taken within a round, so that other work on the machine touches both sides.
 
 Goals of issue 7 besides: the first token within {GOALS["first"] * 1000:.0f} ms for prompts up to 128 tokens, an adapter
 within {GOALS["swap"]:.0f} s. A step of all answers is one call of compiled code (`app/training/compiled.py`), each with its own
-adapter and the same bits in any company (tests/engine/test_compiled.py). Where the processor has no tiles for bfloat16, or the
+adapter and the same bits in any company (tests/engine/test_compiled.py). Where the processor has no vectors of 512 bits, or the
 model is of another kind, the model's own code does it (`batch.py`; PEFT's own mixed batch gives the same tokens,
 tests/engine/test_answers_together.py). No graphics card was measured.
 """

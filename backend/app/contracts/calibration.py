@@ -12,7 +12,7 @@ from app.contracts.hardware import Device, DeviceKind
 from app.contracts.options import Dtype
 from app.contracts.plan import ModelShape
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised whenever what is measured changes its meaning: older files are then measured anew."""
 
 
@@ -78,7 +78,7 @@ class Calibration(Frozen):
     """Micro-batches that it computes at the same time; 1 on a card."""
     alone: float
     """Seconds of a micro-batch with all threads to itself over those beside others; 1.0 with one lane."""
-    tiles: bool
+    fused_attention: bool
     """Whether its attention was one kernel (training/attention.py)."""
     measured_at: str
     """UTC, ISO 8601."""

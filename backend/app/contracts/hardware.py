@@ -21,8 +21,8 @@ class Device(Frozen):
     compute_capability: tuple[int, int] | None = None
     bf16: bool
     """Whether bfloat16 matrix products are native (GPU: compute capability >= 8.0; CPU: AVX-512 BF16 or AMX)."""
-    tiles: bool = False
-    """Whether the processor has tiles for bfloat16 products (Intel AMX), so that attention is one kernel there."""
+    fused_attention: bool = False
+    """Whether the processor has vectors of 512 bits, so that attention in bfloat16 is one kernel there."""
     cores: int | None = None
     """Physical cores usable, for the processor."""
 

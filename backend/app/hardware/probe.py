@@ -18,7 +18,7 @@ from app.hardware.nvidia import Cards, find_cards
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """Processor flags that make bfloat16 products native; without one, 16 bits are slower than 32."""
-TILE_FLAGS = frozenset({"amx_tile", "amx_bf16", "avx512_bf16"})
+FUSED_ATTENTION_FLAGS = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 """What native/attention.c needs."""
 PCI_VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
 
@@ -37,7 +37,7 @@ def probe(data_dir: Path, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"
         memory_total_bytes=total,
         memory_free_bytes=available,
         bf16=read.bf16,
-        tiles=read.tiles,
+        fused_attention=read.fused_attention,
         cores=read.cores,
     )
     cards = find_cards()
@@ -76,7 +76,7 @@ class Processor(NamedTuple):
     name: str
     cores: int
     bf16: bool
-    tiles: bool
+    fused_attention: bool
 
 
 def read_processor(proc: Path, sys: Path) -> Processor:
@@ -99,7 +99,7 @@ def read_processor(proc: Path, sys: Path) -> Processor:
     name = first.get("model name") or first.get("Hardware") or "CPU"
     flags = frozenset((first.get("flags") or first.get("Features") or "").split())
     # ARM lists `bf16` among its features from ARMv8.6 on.
-    return Processor(name, max(1, cores), bool(flags & BF16_FLAGS) or "bf16" in flags, flags >= TILE_FLAGS)
+    return Processor(name, max(1, cores), bool(flags & BF16_FLAGS) or "bf16" in flags, flags >= FUSED_ATTENTION_FLAGS)
 
 
 def _fields(block: str) -> dict[str, str]:

@@ -157,11 +157,11 @@ def _fit(key: _Key) -> Pace:
     samples = [
         replace(sample, weight=1.0 if (step.shape.family == "gpt2") == key.older else OTHER_BLOCKS_WEIGHT)
         for step in steps
-        for sample in list_samples(step, calibration.device_kind, traced=key.traced, tiles=calibration.tiles)
+        for sample in list_samples(step, calibration.device_kind, traced=key.traced, fused_attention=calibration.fused_attention)
     ]
     guess = guess_pace(calibration)
-    if half and calibration.tiles:
-        # One kernel, in whose tiles products are as quick as elsewhere.
+    if half and calibration.fused_attention:
+        # One kernel, whose products are as quick as those elsewhere.
         guess = replace(guess, flops_attention=0.0)
     return fit_pace(samples, guess, trust=TRUST)
 
@@ -185,7 +185,7 @@ def guess_pace(calibration: Calibration) -> Pace:
     )
 
 
-def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool, tiles: bool = False) -> list[Sample]:
+def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool, fused_attention: bool = False) -> list[Sample]:
     """Return a measured step, and its forward pass if that was timed, with their work as it was counted or in closed form."""
     labels = step.micro_batch * step.length * step.trained_share
     run = RunShape(
@@ -197,7 +197,7 @@ def list_samples(step: MeasuredStep, device: DeviceKind, *, traced: bool, tiles:
         adapter_params=count_adapter_params(step.shape, step.rank, step.target_modules),
         rank=step.rank,
         checkpointing=step.checkpointing,
-        tiles=tiles,
+        fused_attention=fused_attention,
     )
     counted = _read_work(step.work) if traced else count_step_work(step.shape, run).at(run.micro_batch, run.length, labels)
     found = [Sample(counted, step.seconds)]

@@ -129,7 +129,7 @@ class Estimator:
             checkpointing=knobs.checkpointing,
             compute_capability=(device.compute_capability or (0, 0))[0],
             packed=device.kind == "cpu" and self.shape.family in PACKED_FAMILIES,
-            tiles=device.tiles,
+            fused_attention=device.fused_attention,
             lanes=count_lanes(device.cores or 1) if device.kind == "cpu" else 1,
             method=self._value("method") or "sft",
         )

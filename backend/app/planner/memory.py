@@ -20,7 +20,8 @@ LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 24, "cuda": 1 << 24}
 FUSED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "qwen2"})
 """Families whose blocks are fused on a processor (training/blocks.py)."""
 PRODUCT_ATTENTION_TOKENS = 512
-"""On a processor without tiles rows up to this length attend by plain products and keep their weights (training/attention.py)."""
+"""Where attention is no kernel on a processor, rows up to this length attend by plain products and keep their weights
+(training/attention.py)."""
 CPU_HOLES = 1.08
 """On the processor the heap reaches this much further than the tensors in it. Replays (planner/trace/heap.py) of Llama and
 GPT-2 steps, with and without recomputation, give 1.02 to 1.19 of activations and logits together, 1.07 where both are large."""
@@ -64,7 +65,7 @@ def count_probe_bytes(run: RunShape) -> int:
 
 def keeps_weights(run: RunShape) -> bool:
     """Return whether attention keeps its weights for the backward pass, as plain products do."""
-    in_blocks = run.tiles and run.dtype == "bfloat16"
+    in_blocks = run.fused_attention and run.dtype == "bfloat16"
     return run.device == "cpu" and run.length <= PRODUCT_ATTENTION_TOKENS and not in_blocks
 
 

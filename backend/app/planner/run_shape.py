@@ -38,8 +38,8 @@ class RunShape:
     """Whether several rows are packed: one behind the other without padding, each padded in attention alone."""
     packed_tokens: int = 0
     """Tokens of this packed micro-batch; 0 = of as many full rows."""
-    tiles: bool = False
-    """Whether the processor has tiles for bfloat16 products: attention is one kernel there (training/attention.py)."""
+    fused_attention: bool = False
+    """Whether attention in bfloat16 is one kernel on this processor (training/attention.py)."""
     lanes: int = 1
     """Micro-batches that are computed at the same time (training/lanes.py)."""
     method: Method = "sft"

@@ -104,7 +104,7 @@ def count_forward_work(shape: ModelShape, run: RunShape) -> WorkTerms:
 
 def _find_computed_share(run: RunShape) -> float:
     """Return the share of an attention's scores that is computed: the kernel leaves out the future, block by block."""
-    return 0.5 * (1 + SCORE_BLOCK / run.length) if run.tiles and run.dtype == "bfloat16" else 1.0
+    return 0.5 * (1 + SCORE_BLOCK / run.length) if run.fused_attention and run.dtype == "bfloat16" else 1.0
 
 
 def _count(

@@ -1,4 +1,4 @@
-"""Causal attention on the processor: one kernel for bfloat16 where the processor has tiles, else plain batched products.
+"""Causal attention on the processor: one kernel for bfloat16 where the processor has wide vectors, else plain batched products.
 
 PyTorch's fused attention has a slow backward pass on processors: 3 to 5 times slower than these products up to 512
 tokens (measured on two cores with AVX-512 BF16). Beyond that the (length x length) matrices grow too large and the

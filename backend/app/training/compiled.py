@@ -211,9 +211,9 @@ def stack_adapters(
 
 
 def find_compiled(model: nn.Module) -> CompiledModel | None:
-    """Return the model as compiled code takes it; None where it is of another kind or the processor has no tiles."""
+    """Return the model as compiled code takes it; None where it is of another kind or the processor has no wide vectors."""
     library = load_library()
-    if library is None or not library.attention_has_tiles() or not _is_plain(model):
+    if library is None or not library.has_products() or not _is_plain(model):
         return None
     return CompiledModel(model, library)
 

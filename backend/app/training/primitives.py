@@ -302,14 +302,14 @@ def _count_attention(query: Tensor, key: Tensor) -> tuple[int, int, int, int]:
 
 
 @lru_cache(maxsize=1)
-def _has_tiles() -> bool:
+def _has_products() -> bool:
     library = load_library()
-    return library is not None and bool(library.attention_has_tiles())
+    return library is not None and bool(library.has_products())
 
 
 def takes_attention_kernel(query: Tensor) -> bool:
-    """Return whether attention is one kernel here: bfloat16 on a processor with tiles for its products."""
-    return query.dtype == torch.bfloat16 and query.device.type in ("cpu", "meta") and _has_tiles()
+    """Return whether attention is one kernel here: bfloat16 on a processor with vectors of 512 bits."""
+    return query.dtype == torch.bfloat16 and query.device.type in ("cpu", "meta") and _has_products()
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,8 @@ def make_calibration(device_id: str, device_name: str) -> Calibration:
     return Calibration(
         schema_version=SCHEMA, device_kind="cpu" if device_id == "cpu" else "cuda", device_id=device_id,
         device_name=device_name, driver_version=None, torch_version=find_torch_version(), threads=2, lanes=2, alone=0.75,
-        tiles=False, measured_at="2026-11-22T12:00:00.000Z", seconds=12.0, half_gflops=300.0, full_gflops=90.0, bandwidth_gb=6.0,
+        fused_attention=False,
+        measured_at="2026-11-22T12:00:00.000Z", seconds=12.0, half_gflops=300.0, full_gflops=90.0, bandwidth_gb=6.0,
         launch_seconds=5e-6, products=[], steps=[], start_seconds=5.0, load_bytes_per_second=1e9, load_fixed_seconds=0.3,
         save_seconds=0.1, optimizer_bytes_per_second=1e9, context_bytes=None, noise=1.1,
         unrest=1.1, others_share=0.02, series=1, restless=False,

@@ -10,8 +10,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from app.training import card_attention, primitives
 from app.training.attention import LONGEST, NAME, attend, causal_attention, choose_attention
 
-has_kernel = primitives.takes_attention_kernel(torch.empty(0, dtype=torch.bfloat16))
-
 
 @pytest.mark.parametrize("length", [1, 17, LONGEST, LONGEST + 5])
 def test_outputs_and_gradients_equal_sdpa(length: int) -> None:
@@ -51,7 +49,7 @@ def measure_errors(heads: tuple[int, int], length: int, width: int, *, products:
     return [float((a.double() - b).detach().norm() / b.detach().norm()) for a, b in zip(mine, reference, strict=True)]
 
 
-@pytest.mark.skipif(not has_kernel, reason="this processor has no tiles (AMX), or no compiler was found")
+@pytest.mark.usefixtures("compiled_products")
 @pytest.mark.parametrize(
     ("heads", "length", "width"),
     [
@@ -71,7 +69,7 @@ def test_the_kernel_is_nearer_to_exact_attention_than_the_products_are(heads: tu
     assert max(kernel) < 6e-3
 
 
-@pytest.mark.skipif(not has_kernel, reason="this processor has no tiles (AMX), or no compiler was found")
+@pytest.mark.usefixtures("compiled_products")
 def test_the_kernel_s_results_do_not_depend_on_the_threads() -> None:
     torch.manual_seed(0)
     query = torch.randn(3, 6, 70, 64).bfloat16().requires_grad_()
@@ -88,7 +86,7 @@ def test_the_kernel_s_results_do_not_depend_on_the_threads() -> None:
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
 
 
-@pytest.mark.skipif(not has_kernel, reason="this processor has no tiles (AMX), or no compiler was found")
+@pytest.mark.usefixtures("compiled_products")
 def test_a_number_that_is_none_comes_out_of_the_kernel() -> None:
     query, key, value = (torch.randn(1, 2, 40, 64).bfloat16() for _ in range(3))
     key[0, 0, 5, 3] = float("nan")

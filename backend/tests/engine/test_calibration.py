@@ -53,8 +53,8 @@ def test_every_speed_is_measured_and_the_result_survives_its_way_as_json(measure
 
 def test_the_counted_arithmetic_of_a_step_is_that_of_the_closed_form(measured: Calibration) -> None:
     for step in measured.steps:
-        counted = list_samples(step, "cpu", traced=True, tiles=measured.tiles)[0].work
-        closed = list_samples(step, "cpu", traced=False, tiles=measured.tiles)[0].work
+        counted = list_samples(step, "cpu", traced=True, fused_attention=measured.fused_attention)[0].work
+        closed = list_samples(step, "cpu", traced=False, fused_attention=measured.fused_attention)[0].work
         assert counted.flops_half + counted.flops_full == pytest.approx(closed.flops_half + closed.flops_full, rel=0.15)
         assert counted.flops_attention == pytest.approx(closed.flops_attention, rel=0.01)
         assert (counted.flops_half > 0) == (step.dtype != "float32")

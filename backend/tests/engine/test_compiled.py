@@ -30,6 +30,8 @@ from tests.engine.test_answers_together import say_together
 from tests.engine.test_inference import command, say, write_adapter
 from tests.engine.tiny import CHAT_TEMPLATE, LLAMA_TARGETS, VOCABULARY, make_job, write_tokenizer
 
+pytestmark = pytest.mark.usefixtures("compiled_products")
+
 SIZES: dict[str, Any] = {
     "hidden_size": 96,
     "intermediate_size": 160,
@@ -53,13 +55,6 @@ KINDS = {
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**{**SIZES, "num_key_value_heads": 1, "head_dim": 64})),
 }
-
-
-@pytest.fixture(autouse=True)
-def tiles() -> None:
-    library = load_library()
-    if library is None or not library.attention_has_tiles():
-        pytest.skip("this processor has no tiles for bfloat16, or there is no C compiler")
 
 
 def make(kind: str) -> Any:

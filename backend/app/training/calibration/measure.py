@@ -76,7 +76,7 @@ def measure(device_id: str, seconds: float = SECONDS, *, repeat: bool = True) ->
         torch_version=find_torch_version(),
         threads=threads,
         lanes=lanes.count,
-        tiles=device.tiles,
+        fused_attention=device.fused_attention,
         alone=work.measure_alone(read),
         measured_at=utc_now(),
         seconds=_count_seconds(),

@@ -1,8 +1,7 @@
-/* A whole decoder of the Llama kind in one call, for answers that are written token by token, on processors with tiles for
- * bfloat16 products (Intel AMX).
+/* A whole decoder of the Llama kind in one call, for answers that are written token by token, in bfloat16.
  *
  * What takes the time is reading the weights: each is read once a step, in rows as the model stores them, and meets up to
- * 16 tokens in a tile, so that 16 tokens cost about what one costs. The tokens of a step may belong to different answers
+ * 16 tokens in a vector or a tile, so that 16 tokens cost about what one costs. The tokens of a step may belong to different answers
  * and stand at different places; each has its own adapter or none.
  *
  * Activations lie as (blocks of 16 tokens, features, 16), so that a lane is a token. What is multiplied is kept in pairs of
@@ -10,7 +9,7 @@
  * residual stream. A token's numbers never depend on its neighbours in the step nor on the number of threads: an answer is
  * the same, bit for bit, in any company. Python's side: app/training/compiled.py.
  */
-#include "tiles.h"
+#include "products.h"
 
 typedef struct {
     const bf16 *weight, *bias, *a, *b; /* (outputs, inputs), (outputs) or NULL, (rank, inputs) and (outputs, rank) or NULL */
@@ -39,7 +38,7 @@ typedef struct {
     float *scores;                   /* (wanted, words) */
 } Step;
 
-#ifdef HAS_TILES
+#ifdef HAS_PRODUCTS
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +58,15 @@ static inline float one(bf16 stored) {
     return both.value;
 }
 
-static inline bf16 rounded(float value) { return (bf16)_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(value)), 0); }
+static inline bf16 rounded(float value) { return (bf16)_mm256_extract_epi16(narrow(_mm512_set1_ps(value)), 0); }
 
 static inline __m512i pair(__m512 even, __m512 odd) {
     return _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(even)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16));
 }
 
+#ifdef HAS_TILES
 /* Tiles 0 to 3 += 32 rows of `weight` times one or two blocks of tokens. */
-static inline void add_products(const bf16 *weight, num inputs, const bf16 *x, num apart, int two, int ahead) {
+static inline void add_tiles(const bf16 *weight, num inputs, const bf16 *x, num apart, int two, int ahead) {
     for (num at = 0; at < inputs; at += 32) {
         const bf16 *rows = weight + at;
         if (ahead)
@@ -84,16 +84,15 @@ static inline void add_products(const bf16 *weight, num inputs, const bf16 *x, n
     }
 }
 
-/* y (one or two blocks, 32, 16) = rows of a linear layer from `row` on, its adapters included. */
-static inline void multiply(const Linear *linear, num row, num inputs, const bf16 *x, const bf16 *low, num rank, int two,
-                            int ahead, float *y) {
+static inline void multiply_tiles(const Linear *linear, num row, num inputs, const bf16 *x, const bf16 *low, num rank, int two,
+                                  int ahead, float *y) {
     __asm__ volatile("" ::: "memory"); /* gcc may move stores beyond the loading of a tile */
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    add_products(linear->weight + row * inputs, inputs, x, inputs * LANES, two, ahead);
-    if (rank && linear->b) add_products(linear->b + row * rank, rank, low, rank * LANES, two, 0);
+    add_tiles(linear->weight + row * inputs, inputs, x, inputs * LANES, two, ahead);
+    if (rank && linear->b) add_tiles(linear->b + row * rank, rank, low, rank * LANES, two, 0);
     _tile_stored(0, y, 64);
     _tile_stored(1, y + 16 * LANES, 64);
     if (two) {
@@ -101,13 +100,9 @@ static inline void multiply(const Linear *linear, num row, num inputs, const bf1
         _tile_stored(3, y + 48 * LANES, 64);
     }
     __asm__ volatile("" ::: "memory");
-    if (linear->bias)
-        for (num i = 0; i < (two ? 2 : 1) * ROWS; i++)
-            _mm512_store_ps(y + i * LANES, _mm512_add_ps(_mm512_load_ps(y + i * LANES), _mm512_set1_ps(one(linear->bias[row + i % ROWS]))));
 }
 
-/* y (32, 16) = 32 rows, `stride` numbers apart, times a block of lanes; the next 32 columns are `ahead` numbers on. */
-static inline void multiply_rows(const bf16 *rows, num stride, num ahead, num inputs, const bf16 *x, float *y) {
+static inline void multiply_rows_tiles(const bf16 *rows, num stride, num ahead, num inputs, const bf16 *x, float *y) {
     __asm__ volatile("" ::: "memory");
     _tile_zero(0);
     _tile_zero(1);
@@ -121,6 +116,57 @@ static inline void multiply_rows(const bf16 *rows, num stride, num ahead, num in
     _tile_stored(0, y, 64);
     _tile_stored(1, y + 16 * LANES, 64);
     __asm__ volatile("" ::: "memory");
+}
+#endif
+
+/* y (blocks, 32, 16) = rows of a linear layer, `count` at a time; the counts are constants where it is called. */
+INLINE void multiply_vectors(num count, num blocks, const Linear *linear, num first, num inputs, const bf16 *x, const bf16 *low,
+                             num rank, int ahead, float *y) {
+    for (num from = 0; from < ROWS; from += count) {
+        const bf16 *weight = linear->weight + (first + from) * inputs;
+        Sums sums;
+        EACH(count, blocks) sums[row][column] = _mm512_setzero_ps();
+        for (num at = 0; at < inputs; at += 32) {
+            if (ahead)
+                for (num i = ROWS; i < ROWS + count; i++) _mm_prefetch((const char *)(weight + i * inputs + at), _MM_HINT_T1);
+            add_rows(count, blocks, weight + at, inputs, x + at * LANES, inputs * LANES, sums);
+        }
+        if (rank && linear->b)
+            for (num at = 0; at < rank; at += 32)
+                add_rows(count, blocks, linear->b + (first + from) * rank + at, rank, low + at * LANES, rank * LANES, sums);
+        EACH(count, blocks) _mm512_store_ps(y + (column * ROWS + from + row) * LANES, sums[row][column]);
+    }
+}
+
+/* y (one or two blocks, 32, 16) = rows of a linear layer from `row` on, its adapters included. */
+static inline void multiply(const Linear *linear, num row, num inputs, const bf16 *x, const bf16 *low, num rank, int two,
+                            int ahead, float *y) {
+#ifdef HAS_TILES
+    if (with_tiles) multiply_tiles(linear, row, inputs, x, low, rank, two, ahead, y);
+    else
+#endif
+    if (two) multiply_vectors(8, 2, linear, row, inputs, x, low, rank, ahead, y);
+    else multiply_vectors(16, 1, linear, row, inputs, x, low, rank, ahead, y);
+    if (linear->bias)
+        for (num i = 0; i < (two ? 2 : 1) * ROWS; i++)
+            _mm512_store_ps(y + i * LANES, _mm512_add_ps(_mm512_load_ps(y + i * LANES), _mm512_set1_ps(one(linear->bias[row + i % ROWS]))));
+}
+
+/* y (32, 16) = 32 rows, `stride` numbers apart, times a block of lanes; the next 32 columns are `ahead` numbers on. */
+static inline void multiply_rows(const bf16 *rows, num stride, num ahead, num inputs, const bf16 *x, float *y) {
+#ifdef HAS_TILES
+    if (with_tiles) {
+        multiply_rows_tiles(rows, stride, ahead, inputs, x, y);
+        return;
+    }
+#endif
+    for (num from = 0; from < ROWS; from += 16) {
+        Sums sums;
+        EACH(16, 1) sums[row][column] = _mm512_setzero_ps();
+        for (num at = 0; at < inputs; at += 32)
+            add_rows(16, 1, rows + from * stride + at / 32 * ahead, stride, x + at * LANES, 0, sums);
+        EACH(16, 1) _mm512_store_ps(y + (from + row) * LANES, sums[row][column]);
+    }
 }
 
 /* Tokens of one answer that follow each other; their heads to one head of keys fit the lanes of a tile. */
@@ -467,7 +513,7 @@ int answering_step(const Model *model, const Step *step) {
             add_to_stream(&work, &at->down, model->inner, work.act);
         }
         find_scores(&work);
-        _tile_release();
+        release_tiles();
     }
     return 1;
 }

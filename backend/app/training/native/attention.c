@@ -1,23 +1,27 @@
-/* Causal attention of training on processors with tiles for bfloat16 products (Intel AMX), forward and backward.
+/* Causal attention of training in bfloat16, forward and backward.
  *
  * Scores are never kept: the forward pass leaves the binary logarithm of each query's sum of exponentials, the backward pass
  * computes the scores again from it (Dao 2023, arXiv 2307.08691). Blocks of 32 queries by 32 keys; what lies wholly in
  * the future is left out. Products of bfloat16 are added up in float. Formulas: see attention.py.
  *
- * A tile holds 16 rows of 64 bytes. In a product A B the tiles of A are plain rows of 32 numbers; those of B hold rows
+ * A tile holds 16 rows of 64 bytes, whether the processor knows tiles or not. In a product A B the tiles of A are plain rows of 32 numbers; those of B hold rows
  * of 16 pairs, (B[2r][c], B[2r + 1][c]). Arrays are padded with zeros to multiples of 32. Each pair of row and key head
  * is computed by one thread in a fixed order, so results do not depend on the number of threads.
  */
-#include "tiles.h"
+#define _DEFAULT_SOURCE /* syscall */
+#include "products.h"
 
-#ifdef HAS_TILES
+#ifdef HAS_PRODUCTS
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef HAS_TILES
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 #define BLOCK 32
+#define STRIP 8     /* rows of a product at a time, where there are no tiles */
 #define SPAN 4      /* blocks of queries whose share of the keys' gradients is added up in registers */
 
 static num padded(num size) { return (size + BLOCK - 1) / BLOCK * BLOCK; }
@@ -84,8 +88,8 @@ static void pack_transposed(bf16 *to, const bf16 *x, num length, num width) {
 /* Where the tiles of a factor lie, in numbers: from a row to the next, a step of 32 in the sum, the second 16 rows or columns. */
 typedef struct { const bf16 *at; num row, step, half; } Factor;
 
-/* c (32, 32) = A B or, with `add`, c + A B, over `steps` times 32. */
-static inline void multiply(Factor a, Factor b, num steps, float *c, num stride, int add) {
+#ifdef HAS_TILES
+static inline void multiply_tiles(Factor a, Factor b, num steps, float *c, num stride, int add) {
     num bytes = stride * sizeof(float);
     __asm__ volatile("" ::: "memory"); /* gcc may move stores beyond the loading of a tile */
     if (add) {
@@ -114,6 +118,25 @@ static inline void multiply(Factor a, Factor b, num steps, float *c, num stride,
     _tile_stored(2, c + 16 * stride, bytes);
     _tile_stored(3, c + 16 * stride + 16, bytes);
     __asm__ volatile("" ::: "memory");
+}
+#endif
+
+/* c (32, 32) = A B or, with `add`, c + A B, over `steps` times 32. */
+static void multiply(Factor a, Factor b, num steps, float *c, num stride, int add) {
+#ifdef HAS_TILES
+    if (with_tiles) {
+        multiply_tiles(a, b, steps, c, stride, add);
+        return;
+    }
+#endif
+    for (num from = 0; from < 32; from += STRIP, c += STRIP * stride) {
+        const bf16 *rows = a.at + from / 16 * a.half + from % 16 * a.row;
+        Sums sums;
+        EACH(STRIP, 2) sums[row][column] = add ? _mm512_loadu_ps(c + row * stride + 16 * column) : _mm512_setzero_ps();
+        for (num step = 0; step < steps; step++)
+            add_rows(STRIP, 2, rows + step * a.step, a.row, b.at + step * b.step, b.half, sums);
+        EACH(STRIP, 2) _mm512_storeu_ps(c + row * stride + 16 * column, sums[row][column]);
+    }
 }
 
 /* 32 rows of a padded array, as A. */
@@ -157,11 +180,23 @@ static inline void put(const float *c, num stride, const float *factors, num row
 
 static inline num least(num a, num b) { return a < b ? a : b; }
 
-int attention_has_tiles(void) {
-    static int answer = -1;
+int with_tiles;
+
+/* Let products go through tiles where there are some and they are `wanted`; return whether they do. */
+int use_tiles(int wanted) {
+    (void)wanted;
+#ifdef HAS_TILES
     /* ARCH_REQ_XCOMP_PERM for the state of tiles: Linux gives it to programs that ask. */
-    if (answer < 0) answer = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-    return answer;
+    with_tiles = wanted && syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#endif
+    return with_tiles;
+}
+
+/* Whether attention and answers are compiled for this processor. */
+int has_products(void) {
+    static int asked;
+    if (!asked) asked = 1, use_tiles(1);
+    return 1;
 }
 
 static void attend(num length, num width, num groups, float scale, const bf16 *query, const bf16 *key, const bf16 *value,
@@ -329,7 +364,7 @@ void attention_bf16(num batches, num groups, num length, num width, float scale,
         for (num i = 0; i < batches; i++)
             attend(length, width, groups, scale * LOG2_E, query + i * groups * size, key + i * size, value + i * size,
                    out + i * groups * size, logsums + i * groups * length);
-        _tile_release();
+        release_tiles();
     }
 }
 
@@ -345,10 +380,11 @@ void attention_backward_bf16(num batches, num groups, num length, num width, flo
             attend_backward(length, width, groups, scale, query + i * groups * size, key + i * size, value + i * size,
                             out + i * groups * size, logsums + i * groups * length, grad + i * groups * size,
                             grad_query + i * groups * size, grad_key + i * size, grad_value + i * size);
-        _tile_release();
+        release_tiles();
     }
 }
 
 #else
-int attention_has_tiles(void) { return 0; }
+int use_tiles(int wanted) { return wanted && 0; }
+int has_products(void) { return 0; }
 #endif

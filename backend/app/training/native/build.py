@@ -18,7 +18,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 _SOURCES = tuple(_FOLDER / name for name in ("kernels.c", "attention.c", "answering.c"))
-_HEADERS = (_FOLDER / "kernels_typed.h", _FOLDER / "tiles.h")
+_HEADERS = (_FOLDER / "kernels_typed.h", _FOLDER / "products.h")
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared", "-std=c11")
 _WIDE = "-mprefer-vector-width=512"
 """gcc alone knows it, and only for x86: without it gcc keeps to vectors of 256 bits."""

@@ -71,8 +71,8 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
     more, shape = kept_bytes(family, 3, dtype)
     fewer, _ = kept_bytes(family, 2, dtype)
     adapter = count_adapter_params(shape, RANK, list(find_linears(shape))) // shape.layers
-    tiles = takes_attention_kernel(torch.empty(0, dtype=torch.bfloat16))
-    run = RunShape("cpu", ROWS, LENGTH, dtype, "none", adapter, RANK, checkpointing=False, tiles=tiles)
+    fused_attention = takes_attention_kernel(torch.empty(0, dtype=torch.bfloat16))
+    run = RunShape("cpu", ROWS, LENGTH, dtype, "none", adapter, RANK, checkpointing=False, fused_attention=fused_attention)
     # In 16 bits the adapter's own 16-bit copy is kept for the backward pass as well; fused blocks keep it with their weights.
     casts = 2 * adapter if dtype == "bfloat16" and family == "qwen3" else 0
     expected = count_saved_bytes(shape, run) + casts

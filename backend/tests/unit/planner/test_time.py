@@ -63,7 +63,7 @@ def calibration_of(pace: Pace, **changes: object) -> Calibration:
                 )  # fmt: skip
     fields = {
         "schema_version": SCHEMA, "device_kind": "cpu", "device_id": "cpu", "device_name": CPU.name, "driver_version": None,
-        "torch_version": find_torch_version(), "threads": 2, "lanes": 1, "tiles": False, "alone": 1.0,
+        "torch_version": find_torch_version(), "threads": 2, "lanes": 1, "fused_attention": False, "alone": 1.0,
         "measured_at": "2026-11-22T17:00:00Z", "seconds": 12.0,
         "half_gflops": 400.0, "full_gflops": 150.0, "bandwidth_gb": 10.0, "launch_seconds": 5e-6, "products": [],
         "steps": steps, "start_seconds": 4.0, "load_bytes_per_second": 1e9, "load_fixed_seconds": 0.5, "save_seconds": 0.1,
