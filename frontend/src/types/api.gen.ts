@@ -2330,6 +2330,11 @@ export interface components {
             ] | null;
             /** Cores */
             cores?: number | null;
+            /**
+             * Fused Attention
+             * @default false
+             */
+            fused_attention?: boolean;
             /** Id */
             id: string;
             /**
@@ -2343,11 +2348,6 @@ export interface components {
             memory_total_bytes: number;
             /** Name */
             name: string;
-            /**
-             * Tiles
-             * @default false
-             */
-            tiles?: boolean;
         };
         /**
          * DiskParts
