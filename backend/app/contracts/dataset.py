@@ -108,10 +108,11 @@ class CsvDialect(Frozen):
     """How the records of a CSV file are written."""
 
     delimiter: str = ","
+    """Empty: every record is one cell."""
     quote: str | None = '"'
     """None: quotation marks are ordinary letters."""
     backslash: bool = False
-    """Whether `\\"` stands for a quotation mark inside a quoted cell."""
+    """Whether a backslash takes the meaning from the quotation mark, delimiter or backslash behind it."""
     skipped: int = 0
     """Records above the header (titles, comments)."""
     header: bool = True

@@ -1,6 +1,7 @@
 """How a CSV file is written: delimiter, quotation marks, title lines above the header, and whether there is a header.
 
-Judged on the first 64 Ki characters. Where two readings are equally good, the usual one wins: a comma, `"`, a header.
+Judged on the first 64 Ki characters: every way of writing that leaves a trace there is tried, and the one that explains most
+records wins. Where two are equally good, the usual one wins: a comma, `"`, a header.
 """
 
 import csv
@@ -12,18 +13,26 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from app.contracts.dataset import CsvDialect
+from app.datasets.detecting import is_known_name
 
 DELIMITERS = (",", ";", "\t", "|")
-RARE_DELIMITERS = (":", "^", "~", "\x1f", "\x1e", "\x01", "§", "¦", "#", "&", " ")
+RARE_DELIMITERS = ("^", "~", "\x1f", "\x1e", "\x01", "§", "¦", ":", "#", "&", " ")
 """Only where every line has the same number of them: they occur in ordinary text."""
+_BETWEEN_WORDS = (":", "#", "&", " ")
+"""Of them, those that stand among the words of a sentence: then no name of a column has a space."""
+PUNCTUATION = (",", ";", ":")
+"""They stand in sentences, too."""
 
 _SAMPLE_CHARACTERS = 1 << 16
-_SAMPLE_ROWS = 200
 _MOST_TITLES = 20
 _LONGEST_NAME = 80
+_REGULAR = 0.9
+"""From this share of records explained, and of equal width, a file is a table without doubt."""
 _NUMBER = re.compile(r"[-+]?[\d\s.,'%€$£]*\d[\d\s.,'%€$£]*([eE][-+]?\d+)?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T][\d:.]+Z?)?")
 _SENTENCE = re.compile(r"\S+\s+\S+\s+\S.*[.?!…]$", re.DOTALL)
-_ESCAPED = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
+_BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
+_NEVER = "\0"
+"""Stands in no file: what Python's reader takes for the delimiter where there is none."""
 
 
 class Records(Protocol):
@@ -46,7 +55,7 @@ class _Reading(NamedTuple):
     width: int
     """The most frequent number of cells."""
     regular: float
-    """Share of the records that have it."""
+    """Share of the records that have it; records with quotation marks out of place count as others."""
 
 
 def sniff_dialect(path: Path, encoding: str) -> tuple[CsvDialect, float]:
@@ -57,10 +66,11 @@ def sniff_dialect(path: Path, encoding: str) -> tuple[CsvDialect, float]:
     declared = declared_delimiter(sample)
     if declared is not None:
         sample = sample.partition("\n")[2] if "\n" in sample else sample.partition("\r")[2]
-        best = _read(sample, CsvDialect(delimiter=declared), whole=whole)
+        best = _best_quoting(declared, sample, whole=whole)
     else:
         best = _best_delimiter(sample, whole=whole)
-    best = _best_quoting(best, sample, whole=whole)
+        if _is_one_column(best):
+            return _describe_one_column(best, sample, whole=whole), 0.0
     skipped = count_titles(best.rows, best.width)
     rows = best.rows[skipped:]
     dialect = best.dialect.model_copy(update={"skipped": skipped, "header": not rows or _names_columns(rows)})
@@ -75,11 +85,29 @@ def declared_delimiter(sample: str) -> str | None:
 
 def open_reader(lines: Iterable[str], dialect: CsvDialect) -> Records:
     """Return Python's reader for a dialect; it raises csv.Error on quotation marks out of place."""
+    delimiter = dialect.delimiter or _NEVER
+    escape = None
     if dialect.backslash:
-        lines = (_ESCAPED.sub(r'\1""', line) for line in lines)
+        escape = "\\"
+        lines = map(_Escapes(dialect).double_lone, lines)
     if dialect.quote is None:
-        return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE, strict=True)
-    return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
+        return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, escapechar=escape, strict=True)
+    return csv.reader(lines, delimiter=delimiter, quotechar=dialect.quote, escapechar=escape, strict=True)
+
+
+class _Escapes:
+    """Backslashes as writers of CSV mean them: before a quotation mark, a delimiter and each other. `C:\\new` holds one."""
+
+    def __init__(self, dialect: CsvDialect) -> None:
+        quotes = dialect.quote if dialect.quote is not None else "\r\n"
+        self._known = {"\\", dialect.delimiter, *quotes}
+
+    def double_lone(self, line: str) -> str:
+        """Return a line in which every backslash that means itself stands twice."""
+        return _BACKSLASH.sub(self._double, line) if "\\" in line else line
+
+    def _double(self, found: re.Match[str]) -> str:
+        return found[0] if found[1] in self._known else f"\\\\{found[1]}"
 
 
 def count_titles(rows: list[list[str]], width: int) -> int:
@@ -100,71 +128,113 @@ def _next(rows: list[list[str]], number: int) -> list[str]:
 
 
 def _best_delimiter(sample: str, *, whole: bool) -> _Reading:
-    usual = [_read(sample, CsvDialect(delimiter=delimiter), whole=whole) for delimiter in DELIMITERS]
+    usual = [_best_quoting(delimiter, sample, whole=whole) for delimiter in DELIMITERS]
     found = [reading for reading in usual if reading.width > 1]
     best = max(found, key=lambda reading: (reading.regular, reading.width), default=usual[0])
-    if best.width > 1 and best.regular >= 0.9:
+    if best.width > 1 and best.regular >= _REGULAR:
         return best
     for delimiter in RARE_DELIMITERS:
         if delimiter not in sample:
             continue
-        reading = _read(sample, CsvDialect(delimiter=delimiter), whole=whole)
+        reading = _best_quoting(delimiter, sample, whole=whole)
         names = reading.rows[0] if reading.rows else []
-        tidy = all(cell.strip() and len(cell) <= 40 and (delimiter == " " or " " not in cell.strip()) for cell in names)
+        spaces = delimiter == " " or delimiter not in _BETWEEN_WORDS
+        tidy = all(cell.strip() and len(cell) <= 40 and (spaces or " " not in cell.strip()) for cell in names)
         if reading.width > 1 and reading.regular == 1 and len(reading.rows) > (2 if delimiter == " " else 1) and tidy:
             return reading
     return best
 
 
-def _best_quoting(best: _Reading, sample: str, *, whole: bool) -> _Reading:
-    """Try other quotation marks where the usual ones explain the sample worse."""
-    delimiter = re.escape(best.dialect.delimiter)
-    if r"\"" in sample:
-        escaped = _read(sample, best.dialect.model_copy(update={"backslash": True}), whole=whole)
-        if (escaped.regular, len(escaped.rows)) > (best.regular, len(best.rows)) or _spoiled(sample, best.dialect):
-            best = escaped
-    elif '"' not in sample and len(re.findall(rf"(?:^|{delimiter})'[^'\r\n]*'(?={delimiter}|\r?$)", sample, re.MULTILINE)) > 1:
-        single = _read(sample, best.dialect.model_copy(update={"quote": "'"}), whole=whole)
-        if single.regular >= best.regular and not _spoiled(sample, single.dialect):
-            best = single
-    if best.dialect.delimiter in "\t|" and _spoiled(sample, best.dialect):
-        plain = _read(sample, best.dialect.model_copy(update={"quote": None}), whole=whole)
-        if plain.regular >= best.regular:
-            best = plain
+def _best_quoting(delimiter: str, sample: str, *, whole: bool) -> _Reading:
+    """Try every way to mark cells that left a trace in the sample; the usual one where none explains more."""
+    best = _read(sample, CsvDialect(delimiter=delimiter), whole=whole)
+    for dialect, is_likely in _unusual_quotings(delimiter, sample):
+        reading = _read(sample, dialect, whole=whole)
+        if reading.regular > best.regular or (is_likely and reading.regular == best.regular):
+            best = reading
     return best
 
 
-def _spoiled(sample: str, dialect: CsvDialect) -> bool:
-    """Say whether quotation marks stand out of place under a dialect."""
-    try:
-        for _ in open_reader(StringIO(sample, newline=""), dialect):
-            pass
-    except csv.Error:
-        return True
-    return False
+def _unusual_quotings(delimiter: str, sample: str) -> Iterator[tuple[CsvDialect, bool]]:
+    """Yield dialects, and whether they win where they explain as much as the usual one."""
+    usual, between = CsvDialect(delimiter=delimiter), re.escape(delimiter)
+    begins, ends = rf"(?:\A|{between}|[\r\n])", rf"(?={between}|[\r\n]|\Z)"
+    if r"\"" in sample:
+        # Who doubles quotation marks never writes a single one behind a backslash, but at the end of a cell.
+        single = re.search(rf'\\"(?!"){_not(ends)}', sample) is not None
+        yield usual.model_copy(update={"backslash": True}), single and r'\""' not in sample
+    if re.search(rf"{begins}'", sample):
+        no_double = not re.search(rf'{begins}"', sample)
+        wrapped = re.findall(rf"{begins}'((?:[^'\r\n]|'')*)'{ends}", sample)
+        is_likely = no_double and (len(wrapped) > 1 or any("''" in inner for inner in wrapped))
+        yield usual.model_copy(update={"quote": "'"}), is_likely
+        if r"\'" in sample:
+            single = re.search(rf"\\'(?!'){_not(ends)}", sample) is not None
+            yield usual.model_copy(update={"quote": "'", "backslash": True}), is_likely and single
+    if f"\\{delimiter}" in sample:
+        yield usual.model_copy(update={"quote": None, "backslash": True}), False
+    if delimiter in "\t|" and '"' in sample:
+        yield usual.model_copy(update={"quote": None}), False
+
+
+def _not(lookahead: str) -> str:
+    return lookahead.replace("(?=", "(?!", 1)
 
 
 def _read(sample: str, dialect: CsvDialect, *, whole: bool) -> _Reading:
-    rows = [row for row in _rows(sample, dialect) if row]
-    if not whole and len(rows) > 1:
-        rows.pop()  # the sample may cut it
+    found = [row for row in _rows(sample, dialect) if row != []]
+    if not whole and len(found) > 1:
+        found.pop()  # the sample may cut it
+    rows = [row for row in found if row is not None]
     widths = Counter(len(row) for row in rows)
     width, count = max(widths.items(), key=lambda item: (item[1], item[0]), default=(1, 0))
     if width == 1 and len(widths) > 1 and len(rows[0]) > 1:
         width, count = len(rows[0]), widths[len(rows[0])]
-    return _Reading(dialect, rows, width, count / max(1, len(rows)))
+    return _Reading(dialect, rows, width, count / max(1, len(found)))
 
 
-def _rows(sample: str, dialect: CsvDialect) -> Iterator[list[str]]:
+def _rows(sample: str, dialect: CsvDialect) -> Iterator[list[str] | None]:
+    """Yield the records; None for one with quotation marks out of place."""
     reader = open_reader(StringIO(sample, newline=""), dialect)
-    for _ in range(_SAMPLE_ROWS):
+    while True:
         try:
-            row = next(reader)
+            row: list[str] | None = next(reader)
         except StopIteration:
             return
         except csv.Error:
-            continue
+            row = None
         yield row
+
+
+def _is_one_column(table: _Reading) -> bool:
+    """Say whether what seems to separate cells only stands in the sentences of a single column.
+
+    Then the first line is a single known name of a column and the next ones name none; or the lines have different numbers of
+    "cells", nearly all of which begin with a space, and hardly any is a number.
+    """
+    wide = [row for row in table.rows if len(row) > 1]
+    if not wide or any(map(is_known_name, wide[0])):
+        return False
+    first = next((row for row in table.rows if any(row)), [])
+    if len(first) == 1 and is_known_name(first[0]):
+        return True
+    if table.dialect.delimiter not in PUNCTUATION or (len(first) > 1 and table.regular >= _REGULAR):
+        return False
+    later = [cell for row in wide for cell in row[1:]]
+    spaced = sum(1 for cell in later if cell[:1] in ("", " ", "\xa0"))
+    numbers = sum(1 for row in wide for cell in row if _NUMBER.fullmatch(cell.strip()))
+    return spaced >= _REGULAR * len(later) and numbers * 10 <= len(later)
+
+
+def _describe_one_column(table: _Reading, sample: str, *, whole: bool) -> CsvDialect:
+    """Return the dialect of a single column, whose cells may be quoted if all quotation marks are in place."""
+    dialect = CsvDialect(delimiter="")
+    reading = _read(sample, dialect, whole=whole)
+    if reading.regular < 1:
+        dialect = CsvDialect(delimiter="", quote=None)
+        reading = _read(sample, dialect, whole=whole)
+    named = len(next((row for row in table.rows if any(row)), [])) == 1 and _names_columns(reading.rows)
+    return dialect.model_copy(update={"header": named})
 
 
 def _names_columns(rows: list[list[str]]) -> bool:

@@ -59,6 +59,11 @@ TREE_NAMES = ("role", "parent_id", "speaker")
 """Beside a text they say that it is one turn of a conversation whose turns are rows of their own."""
 MEDIA_NAMES = ("image", "images", "audio", "audios", "video", "videos")
 
+_KNOWN_NAMES = frozenset((
+    *INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES, *OUTPUT_NAMES, *LATE_OUTPUT_NAMES, *INPUT_NAMES, *SYSTEM_NAMES,
+    *HISTORY_NAMES, *MESSAGES_NAMES, *TEXT_NAMES, *CHOSEN_NAMES, *REJECTED_NAMES, *JUDGEMENT_NAMES, *CLASS_NAMES,
+    *CLASSIFIED_NAMES, *SPLIT_NAMES,
+)) - {"a", "q", "r"}  # fmt: skip
 _NO_TOOLS: tuple[object, ...] = (None, "", "[]", "null", [], {})
 _LONGEST_CLASS = 60
 """Characters of the name of a class; what is longer is an answer."""
@@ -247,6 +252,11 @@ def _find_texts(names: "_Names", sample: Sequence[RawRow]) -> Mapping | None:
         return Mapping(shape="classification", instruction=text, label=label)
     text = names.find(TEXT_NAMES)
     return Mapping(shape="text", text=text) if text else None
+
+
+def is_known_name(name: str) -> bool:
+    """Say whether a name is one that columns have."""
+    return _plain(name) in _KNOWN_NAMES
 
 
 def find_tools(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow]) -> str | None:

@@ -58,7 +58,7 @@ class SourceFile:
     @property
     def delimiter(self) -> str | None:
         """What stands between the cells of a given CSV file."""
-        return self.dialect.delimiter if self.dialect is not None and self.format == "csv" else None
+        return (self.dialect.delimiter or None) if self.dialect is not None and self.format == "csv" else None
 
     def rows(self, oddities: Oddities | None = None, place: Place | None = None) -> Iterator[RawRow]:
         """Yield the records from the first on."""
@@ -160,7 +160,9 @@ def _open_csv(path: Path, encoding: str = "utf-8") -> SourceFile:
         remarks.append(Problem(row=0, column=None, key="title_lines", params={"count": dialect.skipped}))
     if not dialect.header:
         remarks.append(Problem(row=0, column=None, key="no_header"))
-    if dialect.quote is None:
+    if not dialect.delimiter:
+        remarks.append(Problem(row=0, column=None, key="whole_lines"))
+    elif dialect.quote is None:
         remarks.append(Problem(row=0, column=None, key="plain_quotes"))
     return SourceFile(path, "csv", encoding, columns, "csv", dialect, remarks=remarks)
 
