@@ -47,8 +47,10 @@ def read_seeds() -> list[tuple[str, bytes]]:
     """Return names and contents of files to begin with."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "backend"))
     from tests.unit.datasets.odd_files import ALL
+    from tests.unit.datasets.other_tools import OTHER_TOOLS
 
-    seeds = [(odd.name, odd.content() if callable(odd.content) else odd.content) for odd in ALL]
+    odds = [*ALL, *OTHER_TOOLS]
+    seeds = [(odd.name, odd.content() if callable(odd.content) else odd.content) for odd in odds]
     field = sorted(SHARED.parents[1].rglob("*")) if SHARED.exists() else []
     seeds += [(path.name, path.read_bytes()) for path in field if path.is_file() and path.stat().st_size <= MOST_SEED_BYTES]
     return [(name, content) for name, content in seeds if len(content) <= MOST_SEED_BYTES]

@@ -113,6 +113,8 @@ class CsvDialect(Frozen):
     """None: quotation marks are ordinary letters."""
     backslash: bool = False
     """Whether a backslash takes the meaning from the quotation mark, delimiter or backslash behind it."""
+    spaced: bool = False
+    """Whether spaces behind a delimiter belong to no cell."""
     skipped: int = 0
     """Records above the header (titles, comments)."""
     header: bool = True

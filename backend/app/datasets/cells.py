@@ -4,6 +4,9 @@ from collections.abc import Mapping as Values
 
 from app.contracts.dataset import Problem
 
+_ANSWERS = {"text", "answer_start"}
+"""Keys of an answer in SQuAD: accepted texts, each with its place; the first is taken (Rajpurkar et al. 2016)."""
+
 
 class Unusable(Exception):
     """The record has this problem."""
@@ -27,6 +30,8 @@ def read_text(values: Values[str, object], column: str | None) -> str:
         return check_text(value, column)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, dict) and value.keys() == _ANSWERS and isinstance(texts := value["text"], list):
+        return check_text(texts[0], column) if texts and isinstance(texts[0], str) else ""
     raise Unusable("wrong_type", column, kind=kind_of(value))
 
 

@@ -24,6 +24,8 @@ MAX_RATIO = 1000
 one letter. Only tested beyond FREE_BYTES."""
 FREE_BYTES = 64 << 20
 _CHUNK_BYTES = 1 << 20
+_ENCRYPTED = 1
+"""Flag of a member of a zip archive (APPNOTE 4.4.4)."""
 
 _Packed = gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile | IO[bytes]
 _OPENERS: tuple[tuple[bytes, Container, Callable[[IO[bytes]], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]], ...] = (
@@ -39,7 +41,8 @@ def unpack(path: Path, filename: str, target: Path, watch: Watch = unwatched) ->
     """Write the unpacked content to `target`; return the name of the file inside and the container.
 
     None where `path` is not packed (spreadsheets are zip archives too, and are not unpacked here).
-    Raise Unsupported (`zip_members`, `document`), DatasetInvalid (`damaged_archive`), TooLarge (`decoded`).
+    Raise Unsupported (`zip_members`, `document`), DatasetInvalid (`damaged_archive`, `archive_password`), TooLarge (`decoded`,
+    `packed_too_well`).
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -81,6 +84,8 @@ def _unzip(path: Path, target: Path, watch: Watch) -> str | None:
             if len(members) != 1:
                 shown = ", ".join(sorted(names)[:5]) or "-"
                 raise Unsupported("zip_members", count=len(members), names=shown)
+            if members[0].flag_bits & _ENCRYPTED:
+                raise DatasetInvalid("archive_password")
             with archive.open(members[0]) as packed:
                 _copy(packed, target, raw, watch)
             return PurePath(members[0].filename).name
@@ -95,8 +100,10 @@ def _copy(packed: _Packed, target: Path, raw: IO[bytes], watch: Watch) -> None:
     with target.open("wb") as file:
         while chunk := packed.read(_CHUNK_BYTES):
             written += len(chunk)
-            if written > MAX_DECODED_BYTES or (written > FREE_BYTES and written > MAX_RATIO * packed_bytes):
+            if written > MAX_DECODED_BYTES:
                 raise TooLarge("decoded", most=f"{MAX_DECODED_BYTES >> 30} GiB")
+            if written > FREE_BYTES and written > MAX_RATIO * packed_bytes:
+                raise TooLarge("packed_too_well", ratio=MAX_RATIO)
             file.write(chunk)
             watch("unpacking", raw.tell(), packed_bytes)
 

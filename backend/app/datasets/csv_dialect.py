@@ -19,7 +19,7 @@ DELIMITERS = (",", ";", "\t", "|")
 RARE_DELIMITERS = ("^", "~", "\x1f", "\x1e", "\x01", "§", "¦", ":", "#", "&", " ")
 """Only where every line has the same number of them: they occur in ordinary text."""
 _BETWEEN_WORDS = (":", "#", "&", " ")
-"""Of them, those that stand among the words of a sentence: then no name of a column has a space."""
+"""Of them, those that stand among the words of a sentence: then every name of a column is a single word."""
 PUNCTUATION = (",", ";", ":")
 """They stand in sentences, too."""
 
@@ -30,6 +30,7 @@ _REGULAR = 0.9
 """From this share of records explained, and of equal width, a file is a table without doubt."""
 _NUMBER = re.compile(r"[-+]?[\d\s.,'%€$£]*\d[\d\s.,'%€$£]*([eE][-+]?\d+)?|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T][\d:.]+Z?)?")
 _SENTENCE = re.compile(r"\S+\s+\S+\s+\S.*[.?!…]$", re.DOTALL)
+_PLAIN_NAME = re.compile(r"[^\W\d][\w.-]*")
 _BACKSLASH = re.compile(r"\\(.?)", re.DOTALL)
 _NEVER = "\0"
 """Stands in no file: what Python's reader takes for the delimiter where there is none."""
@@ -92,7 +93,9 @@ def open_reader(lines: Iterable[str], dialect: CsvDialect) -> Records:
         lines = map(_Escapes(dialect).double_lone, lines)
     if dialect.quote is None:
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, escapechar=escape, strict=True)
-    return csv.reader(lines, delimiter=delimiter, quotechar=dialect.quote, escapechar=escape, strict=True)
+    return csv.reader(
+        lines, delimiter=delimiter, quotechar=dialect.quote, escapechar=escape, skipinitialspace=dialect.spaced, strict=True
+    )
 
 
 class _Escapes:
@@ -137,9 +140,10 @@ def _best_delimiter(sample: str, *, whole: bool) -> _Reading:
         if delimiter not in sample:
             continue
         reading = _best_quoting(delimiter, sample, whole=whole)
-        names = reading.rows[0] if reading.rows else []
-        spaces = delimiter == " " or delimiter not in _BETWEEN_WORDS
-        tidy = all(cell.strip() and len(cell) <= 40 and (spaces or " " not in cell.strip()) for cell in names)
+        names = [cell.strip() for cell in reading.rows[0]] if reading.rows else []
+        tidy = all(name and len(name) <= 40 for name in names)
+        if delimiter in _BETWEEN_WORDS:
+            tidy = tidy and all(map(_PLAIN_NAME.fullmatch, names))
         if reading.width > 1 and reading.regular == 1 and len(reading.rows) > (2 if delimiter == " " else 1) and tidy:
             return reading
     return best
@@ -159,6 +163,8 @@ def _unusual_quotings(delimiter: str, sample: str) -> Iterator[tuple[CsvDialect,
     """Yield dialects, and whether they win where they explain as much as the usual one."""
     usual, between = CsvDialect(delimiter=delimiter), re.escape(delimiter)
     begins, ends = rf"(?:\A|{between}|[\r\n])", rf"(?={between}|[\r\n]|\Z)"
+    if re.search(rf'{between} +"', sample):
+        yield usual.model_copy(update={"spaced": True}), True
     if r"\"" in sample:
         # Who doubles quotation marks never writes a single one behind a backslash, but at the end of a cell.
         single = re.search(rf'\\"(?!"){_not(ends)}', sample) is not None

@@ -47,7 +47,7 @@ def decode_table(kind: TableKind, source: Path, target: Path) -> list[str]:
         reason = done.stdout.decode(errors="replace")
     else:
         reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    raise DatasetInvalid("damaged_table", reason=" ".join(reason.split())[:200])
+    raise DatasetInvalid("damaged_table", reason=" ".join(reason.split())[:200].rstrip("."))
 
 
 def main(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from app.core.errors import DatasetInvalid
 from app.datasets.rows import RawRow
 
 INSTRUCTION_NAMES = ("instruction", "instructions", "consigne", "consignes", "task", "tache")
-QUESTION_NAMES = ("question", "questions", "q", "demande")
+QUESTION_NAMES = ("question", "questions", "q", "demande", "problem", "probleme")
 PROMPT_NAMES = ("prompt", "prompts", "query", "user", "human", "request", "requete", "source", "invite")
 OUTPUT_NAMES = (
     "output",
@@ -27,11 +27,11 @@ OUTPUT_NAMES = (
     "reponse",
     "reponses",
 )
-LATE_OUTPUT_NAMES = ("sortie", "target", "assistant", "reply", "a", "r", "solution", "resultat")
+LATE_OUTPUT_NAMES = ("sortie", "target", "targets", "assistant", "reply", "a", "r", "solution", "resultat")
 INPUT_NAMES = ("input", "inputs", "context", "contexte", "entree", "passage")
 SYSTEM_NAMES = ("system", "system_prompt", "systeme", "message_systeme")
 HISTORY_NAMES = ("history", "historique")
-MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns")
+MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents")
 TEXT_NAMES = ("text", "texte", "content", "contenu", "document", "article", "body")
 CHOSEN_NAMES = ("chosen", "preferred", "prefere", "choisi")
 REJECTED_NAMES = ("rejected", "dispreferred", "rejete")
@@ -44,6 +44,10 @@ PAIR_NAMES = (
     ("chosen_response", "rejected_response"),
     ("preferred_output", "non_preferred_output"),
 )
+REJECTED_ANSWER_NAMES = ("rejected_response", "rejected_messages", "rejected_answer", "rejected_output", "rejected_completion")
+"""Beside a conversation or an answer: the answer that is not preferred (ms-swift)."""
+CHOICES_NAMES = ("choices", "options", "endings", "option_a", "choice_a", "opa")
+"""Answers to choose from: then the answer may be a mere number or letter of one."""
 """Columns of a preferred answer and the other one; the first pair is that of Stack Exchange's paired answers, the last
 OpenAI's."""
 INSTANCES_NAMES = ("instances",)
@@ -70,6 +74,7 @@ _LONGEST_CLASS = 60
 _MOST_PROPOSED_COLUMNS = 4
 TEXT_COLUMN = "text"
 _MEDIA_MARKS = re.compile(r"<img>[^<]+\.\w+[^<]*</img>|<(?:image|audio|video)>(?!.*</(?:image|audio|video)>)", re.DOTALL)
+TEMPLATE_MARK = re.compile(r"<\|im_(?:start|end)\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|(?:user|assistant)\|>")
 _LITERAL_TURN = re.compile(r"\s*\[\s*\{\s*['\"]")
 _BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
 _LONGEST_LITERAL = 1 << 17
@@ -122,6 +127,8 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Detected
         raise
     if mapping.shape == "text" and mapping.text is not None and not _reads_like_text(mapping.text, columns, sample):
         return Detected(mapping, _BY_CONTENT)
+    if _is_doubtful(mapping, columns, sample):
+        return Detected(mapping, _BY_CONTENT)
     used = {_plain(column) for part, column in mapping.model_dump(exclude_none=True).items() if part != "shape"}
     return Detected(mapping, _BY_SHORT_NAME if used & _SHORT_NAMES else _BY_NAME)
 
@@ -145,6 +152,33 @@ def _reads_like_text(column: str, columns: Sequence[str], sample: Sequence[RawRo
     if len(columns) <= _MOST_PROPOSED_COLUMNS and list(columns) != [TEXT_COLUMN]:
         return True
     return _mean_length(column, sample) >= (_SHORTEST_TEXT if len(columns) > 1 else _SHORTEST_LINE)
+
+
+def _is_doubtful(mapping: Mapping, columns: Sequence[str], sample: Sequence[RawRow]) -> bool:
+    """Say whether the names leave a choice that a person has to make.
+
+    Choices stand beside an answer; two columns could be the answer; a longer text stands beside the one that is classified; or
+    the texts are conversations in the marks of a chat template.
+    """
+    names = _Names(columns)
+    if mapping.shape == "question_answer" and names.find(CHOICES_NAMES):
+        return True
+    if mapping.shape in ("question_answer", "prompt_completion") and names.find(("answer",)) and names.find(("solution",)):
+        return True
+    if mapping.shape == "classification" and mapping.instruction:
+        others = (column for column in columns if column not in (mapping.instruction, mapping.label))
+        length = _mean_length(mapping.instruction, sample)
+        return any(_holds_words(column, sample) and _mean_length(column, sample) > length for column in others)
+    return find_template_marks(mapping, sample) is not None
+
+
+def find_template_marks(mapping: Mapping, sample: Sequence[RawRow]) -> str | None:
+    """Return the first mark of a chat template in running texts, where most of them hold one."""
+    if mapping.shape != "text" or mapping.text is None:
+        return None
+    values = (row.values.get(mapping.text) for row in sample)
+    found = [mark[0] for value in values if isinstance(value, str) and (mark := TEMPLATE_MARK.search(value))]
+    return found[0] if len(found) * 2 > len(sample) else None
 
 
 def _mean_length(column: str, sample: Sequence[RawRow]) -> float:
@@ -187,6 +221,8 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
 ) -> Mapping:
     if pairs := _find_pairs(names, conversations[0][0] if conversations else None):
         return pairs
+    if pairs := _find_rejected(names, conversations[0][0] if conversations else None):
+        return pairs
     judgement = next((name for name in names.find_all(JUDGEMENT_NAMES) if _holds_judgements(name, sample)), None)
     if conversations:
         column, shape = conversations[0]
@@ -198,6 +234,7 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
     history = names.find(HISTORY_NAMES)
     output = names.find(OUTPUT_NAMES) or names.find(LATE_OUTPUT_NAMES)
     if output:
+        _refuse_answer_lists(output, sample)
         context = names.find(INPUT_NAMES)
         shapes: tuple[tuple[Shape, tuple[str, ...]], ...] = (
             ("alpaca", INSTRUCTION_NAMES),
@@ -227,6 +264,14 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
     raise DatasetInvalid("no_shape", columns=_listed(columns), expected=EXPECTED)
 
 
+def _refuse_answer_lists(column: str, sample: Sequence[RawRow]) -> None:
+    """Raise DatasetInvalid (`answer_lists`) where most rows hold several answers, of which nobody chose one."""
+    values = [parse_turns(row.values.get(column)) for row in sample]
+    lists = [value for value in values if isinstance(value, list) and value and _turns_shape([value]) is None]
+    if len(lists) * 2 > len(values) and all(isinstance(value[0], str | dict) for value in lists):
+        raise DatasetInvalid("answer_lists", column=_shortened(column))
+
+
 def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
     """Return the mapping of preference data; `conversation` is the column of turns, if there is one."""
     chosen, rejected = names.find(CHOSEN_NAMES), names.find(REJECTED_NAMES)
@@ -243,6 +288,22 @@ def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
     if prompt is None:
         prompt, context = context, None
     return Mapping(shape="preference", instruction=prompt, input=context, output=chosen, rejected=rejected, system=system)
+
+
+def _find_rejected(names: "_Names", conversation: str | None) -> Mapping | None:
+    """Return the mapping of answers, or conversations, beside which another answer stands that is not preferred."""
+    rejected = names.find(REJECTED_ANSWER_NAMES)
+    if rejected is None:
+        return None
+    system = names.find(SYSTEM_NAMES)
+    if conversation:
+        return Mapping(shape="preference", output=conversation, rejected=rejected, system=system)
+    prompt, output = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES)), names.find(OUTPUT_NAMES)
+    if prompt is None or output is None:
+        return None
+    return Mapping(
+        shape="preference", instruction=prompt, input=names.find(INPUT_NAMES), output=output, rejected=rejected, system=system
+    )
 
 
 def _find_texts(names: "_Names", sample: Sequence[RawRow]) -> Mapping | None:
@@ -317,6 +378,8 @@ def _turns_shape(values: Iterable[object]) -> Shape | None:
         if isinstance(turns, list) and turns and isinstance(turns[0], dict):
             keys = turns[0].keys()
             if {"role", "content"} <= keys:
+                return "messages"
+            if {"role", "parts"} <= keys:
                 return "messages"
             if {"from", "value"} <= keys or {"human", "assistant"} <= keys:
                 return "sharegpt"

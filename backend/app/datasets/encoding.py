@@ -1,6 +1,7 @@
 """Which kind of bytes a file holds: refuse what is no text, find the character encoding of what is."""
 
 import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,14 @@ _SIGNATURES = (
     (b"\xff\xd8\xff", "binary"),
 )
 
-_WINDOWS_LETTERS = set("àâäáãåæçéèêëíìîïñóòôöõøœšúùûüýÿžßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒŠÚÙÛÜÝŸŽ’‘“”«»…–—€°ºª£§©®™·•²³½¼¾×¿¡ \xa0")
-"""What stands beyond ASCII in western European text as Windows programs write it (code page 1252)."""
+_TAR_OFFSET, _TAR = 257, b"ustar"
+
+_WESTERN = ("cp1252", "iso8859-15", "mac_roman", "cp850")
+"""Of Windows, older Unix, older Macs and DOS; the first wins where two make equally good words."""
+_LETTERS = set("àâäáãåæçéèêëíìîïñóòôöõøœšúùûüýÿžßÀÂÄÁÃÅÆÇÉÈÊËÍÌÎÏÑÓÒÔÖÕØŒŠÚÙÛÜÝŸŽ’‘“”«»…–—€°ºª£§©®™·•²³½¼¾×¿¡ \xa0")
+"""What stands beyond ASCII in western European text."""
+_LIKELY = 0.95
+_FOREIGN_WORD = re.compile(r"[^\W\d_\x00-\x7f]{3,}")
 
 
 def detect_encoding(path: Path) -> str:
@@ -72,6 +79,8 @@ def _refuse_binary(head: bytes) -> None:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             raise Unsupported(kind)
+    if head[_TAR_OFFSET:].startswith(_TAR):
+        raise Unsupported("compressed")
 
 
 def _utf16_without_mark(head: bytes) -> str:
@@ -102,15 +111,25 @@ def _first_broken_byte(path: Path) -> tuple[int | None, bool]:
 
 
 def _single_byte_encoding(sample: bytes) -> str:
-    """Choose between Windows-1252 and what charset-normalizer finds more likely."""
-    beyond = bytes(byte for byte in sample if byte > 0x7F)
-    likely = sum(character in _WINDOWS_LETTERS for character in beyond.decode("cp1252", errors="ignore"))
-    if likely >= 0.95 * len(beyond):
-        return "cp1252"
-    best = from_bytes(sample).best()
-    if best is None:
+    """Choose the western encoding whose letters make words; else what charset-normalizer finds more likely."""
+    best = max(_WESTERN, key=lambda encoding: _likelihood(sample, encoding))
+    if _likelihood(sample, best) >= _LIKELY:
+        return best
+    found = from_bytes(sample).best()
+    if found is None:
         raise Unsupported("binary")
-    return best.encoding
+    return found.encoding
+
+
+def _likelihood(sample: bytes, encoding: str) -> float:
+    """Return the share of characters beyond ASCII that western text has there.
+
+    There no capital stands behind a small letter, and no three letters with accents stand together.
+    """
+    text = sample.decode(encoding, errors="replace")
+    pairs = [(before, letter) for before, letter in zip(f" {text}", text, strict=False) if letter > "\x7f"]
+    likely = sum(letter in _LETTERS and not (letter.isupper() and before.islower()) for before, letter in pairs)
+    return (likely - sum(map(len, _FOREIGN_WORD.findall(text)))) / max(1, len(pairs))
 
 
 def _check_decodes(path: Path, encoding: str) -> None:

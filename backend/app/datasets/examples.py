@@ -95,9 +95,12 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
         else:
             raise Unusable("empty_answer", column)
         answers.append(_ending_in_answer(turns, column))
+    wholes = [turns for turns in answers if turns[0]["role"] != "assistant"]
+    if len(wholes) == 1:  # the other is its last answer
+        answers = [turns if turns is wholes[0] else wholes[0][:-1] + turns for turns in answers]
     if answers[0] == answers[1]:
         raise Unusable("same_answers", mapping.rejected)
-    if all(turns[0]["role"] == "assistant" for turns in answers):
+    if not wholes:
         prompt = _prompt(values, mapping)
         answers = [prompt + turns for turns in answers]
     system = _system(values, mapping)

@@ -1,6 +1,7 @@
 """Recognise a file by its content and read it record by record."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -12,6 +13,7 @@ from app.datasets.cells import make_writable
 from app.datasets.containers import is_spreadsheet, unpack
 from app.datasets.csv_dialect import sniff_dialect
 from app.datasets.decoding import TableKind, decode_table
+from app.datasets.detecting import TEMPLATE_MARK
 from app.datasets.encoding import detect_encoding
 from app.datasets.reading_csv import read_csv_rows, read_header
 from app.datasets.reading_json import JsonLayout, find_layout, read_json_rows, take_json_rows
@@ -28,6 +30,9 @@ MARKUP_SUFFIXES = (".yaml", ".yml")
 _COLUMN_SAMPLE_ROWS = 1000
 _REGULAR = 0.9
 """A file not named as a table is one when this share of its first records has the same number of cells."""
+
+_ROOT = re.compile(r"<([a-z][\w:.-]*)[\s>]")
+_END_BYTES = 400
 
 _TABLES: tuple[tuple[bytes, TableKind, FileFormat], ...] = (
     (b"PAR1", "parquet", "parquet"),
@@ -97,8 +102,10 @@ def open_source(path: Path, filename: str, scratch: Path, watch: Watch = unwatch
         if others:
             remarks.append(Problem(row=0, column=None, key="other_sheets", params={"names": ", ".join(others)[:200]}))
         return replace(source, format=file_format, container=container, remarks=remarks, is_decoded=True)
-    source = _open_text(path, filename, scratch)
-    return replace(source, container=container, is_decoded=source.path == scratch)
+    detected = detect_encoding(path)
+    source = _open_text(path, filename, scratch, detected)
+    remarks = [*_encoding_remarks(detected), *source.remarks]
+    return replace(source, container=container, remarks=remarks, is_decoded=source.path == scratch)
 
 
 def reopen_source(given: Path, decoded: Path, info: DatasetInfo) -> SourceFile:
@@ -127,28 +134,35 @@ def _find_table(path: Path) -> tuple[TableKind, FileFormat] | None:
     return next(((kind, form) for signature, kind, form in _TABLES if head.startswith(signature)), None)
 
 
-def _open_text(path: Path, filename: str, scratch: Path) -> SourceFile:
+def _open_text(path: Path, filename: str, scratch: Path, encoding: str) -> SourceFile:
     suffix = PurePath(filename).suffix.lower()
-    encoding = detect_encoding(path)
     with path.open(encoding=encoding) as file:
         beginning = file.read(1 << 16).lstrip()
-    _refuse_markup(beginning[:100].lower(), suffix)
+    _refuse_markup(beginning[:100].lower(), _read_end(path, encoding), suffix)
     if suffix in JSON_SUFFIXES or beginning[:1] in ("{", "["):
         return _open_json(path, suffix[1:], encoding, scratch)
     if suffix not in TABLE_SUFFIXES:
         dialect, regular = sniff_dialect(path, encoding)
+        regular = 0.0 if TEMPLATE_MARK.search(beginning[:1000]) else regular
         if regular < _REGULAR or not dialect.header or "\n" not in beginning.strip().replace("\r", "\n"):
             return SourceFile(path, "text", encoding, [TEXT_COLUMN], "text")
     return _open_csv(path, encoding)
 
 
-def _refuse_markup(beginning: str, suffix: str) -> None:
+def _read_end(path: Path, encoding: str) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _END_BYTES))
+        return file.read().decode(encoding, "replace").rstrip().lower()
+
+
+def _refuse_markup(beginning: str, end: str, suffix: str) -> None:
     """Raise Unsupported (`web_page`, `pointer`, `markup`) for text that only wraps rows, or stands where rows should."""
     if beginning.startswith(("<!doctype html", "<html")):
         raise Unsupported("web_page")
     if beginning.startswith("version https://git-lfs.github.com/spec/"):
         raise Unsupported("pointer")
-    if beginning.startswith(("<?xml", "<!doctype")) or suffix in MARKUP_SUFFIXES:
+    root = _ROOT.match(beginning)
+    if beginning.startswith(("<?xml", "<!doctype")) or suffix in MARKUP_SUFFIXES or (root and end.endswith(f"</{root[1]}>")):
         raise Unsupported("markup", kind="YAML" if suffix in MARKUP_SUFFIXES else "XML")
 
 
@@ -165,6 +179,13 @@ def _open_csv(path: Path, encoding: str = "utf-8") -> SourceFile:
     elif dialect.quote is None:
         remarks.append(Problem(row=0, column=None, key="plain_quotes"))
     return SourceFile(path, "csv", encoding, columns, "csv", dialect, remarks=remarks)
+
+
+def _encoding_remarks(encoding: str) -> list[Problem]:
+    """Return the remark that an encoding is a guess, where it is not the usual one."""
+    if encoding.startswith("utf") or encoding == "cp1252":
+        return []
+    return [Problem(row=0, column=None, key="guessed_encoding", params={"encoding": encoding.upper().replace("_", "-")})]
 
 
 def _open_json(path: Path, suffix: str, encoding: str = "utf-8", scratch: Path | None = None) -> SourceFile:

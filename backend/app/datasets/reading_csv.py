@@ -1,6 +1,7 @@
 """CSV and its relatives, row by row (RFC 4180, with the liberties that spreadsheets take)."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -9,6 +10,8 @@ from app.contracts.dataset import CsvDialect, Problem
 from app.core.errors import DatasetInvalid, TooLarge
 from app.datasets.csv_dialect import declared_delimiter, open_reader
 from app.datasets.rows import MAX_COLUMNS, MAX_ROW_CHARACTERS, Oddities, Place, RawRow
+
+_RULE = re.compile(r"\s*(?::?-+:?\s*)?")
 
 csv.field_size_limit(MAX_ROW_CHARACTERS)
 
@@ -34,7 +37,7 @@ def read_header(path: Path, encoding: str, dialect: CsvDialect) -> list[str]:
     return _names(cells if dialect.header else [""] * len(cells))
 
 
-def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
+def read_csv_rows(  # noqa: PLR0912, PLR0917 - what a CSV file is, then two who watch
     path: Path,
     encoding: str,
     dialect: CsvDialect,
@@ -84,6 +87,8 @@ def read_csv_rows(  # noqa: PLR0917 - what a CSV file is, then two who watch
                 if oddities is not None:
                     oddities.repeated_headers += 1
                 continue
+            if row == 0 and dialect.delimiter == "|" and _is_rule(cells):
+                continue
             row += 1
             yield RawRow(row, dict(zip(columns, cells, strict=False)), _ragged(row, cells, columns))
 
@@ -109,6 +114,11 @@ def _names(cells: list[str]) -> list[str]:
             name = f"{plain} ({repeat})"
         names[name] = None
     return list(names)
+
+
+def _is_rule(cells: list[str]) -> bool:
+    """Say whether a record is the line that Markdown draws below a header."""
+    return any(cells) and all(_RULE.fullmatch(cell) for cell in cells)
 
 
 def _ragged(row: int, cells: list[str], columns: list[str]) -> list[Problem]:

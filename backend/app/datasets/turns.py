@@ -21,13 +21,15 @@ ROLES: dict[str, Role] = {
     "chatgpt": "assistant",
     "bard": "assistant",
     "bing": "assistant",
+    "chatbot": "assistant",
+    "ai": "assistant",
     "function_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
 }
-"""Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory), without case."""
+"""Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory, Cohere), without case."""
 
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 """Who speaks in the transcripts of Anthropic's HH-RLHF (2022)."""
@@ -50,9 +52,9 @@ def read_turns(turns: list[object], column: str | None) -> list[PlainMessage]:
         role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
         if role is None:
             raise Unusable("unknown_role", column, turn=number, role=str(speaker)[:40])
-        content = turn.get("content", turn.get("value"))
-        if turn.get("tool_calls"):
-            content = _with_tool_calls(content, turn["tool_calls"], column, number)
+        content = turn.get("content", turn.get("value", turn.get("parts")))
+        if calls := turn.get("tool_calls") or turn.get("function_call"):
+            content = _with_tool_calls(content, calls, column, number)
         thought = turn.get("reasoning_content") or turn.get("thinking")
         if role == "assistant" and isinstance(thought, str) and thought.strip() and isinstance(content, str):
             content = f"<think>\n{thought.strip()}\n</think>\n\n{content}"
@@ -119,7 +121,7 @@ def _joined_parts(parts: list[object], column: str | None, number: int) -> str:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(part, str):
             text: object = part
-        elif isinstance(part, dict) and kind in ("text", "input_text", "output_text"):
+        elif isinstance(part, dict) and (kind in ("text", "input_text", "output_text") or part.keys() == {"text"}):
             text = part.get("text", part.get("value", part.get("content")))
         elif isinstance(part, dict) and kind in ("reasoning", "thinking"):
             thought = part.get("text", part.get("thinking", part.get("content", part.get("value"))))

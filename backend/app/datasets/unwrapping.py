@@ -1,9 +1,10 @@
 """A JSON file that is a single object may hold a whole table: a list of records under one key, or columns as lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-_CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "turns", "history", "instances")
+_CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "turns", "history", "instances", "contents")
 
+_SPLITS = ("train", "validation", "valid", "dev", "test")
 _TABLES = ("data", "rows", "train", "examples", "records", "items", "dataset", "entries", "samples", "results", "features")
 """Under these names a list of records is the table, and what stands beside it describes it."""
 
@@ -13,8 +14,8 @@ def unwrap(value: Mapping[str, object]) -> tuple[str | None, list[dict[str, obje
 
     None where the object is a record itself: a conversation, or a row of plain values.
     """
-    if (split := _split(value)) is not None:
-        return split
+    if (found := _split(value) or _paragraphs(value) or _parts(value)) is not None:
+        return found
     lists = [name for name, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
     if len(lists) == 1 and lists[0].lower() not in _CONVERSATIONS:
         records = value[lists[0]]
@@ -33,6 +34,35 @@ def _split(value: Mapping[str, object]) -> tuple[str, list[dict[str, object]]] |
             return "data", [dict(zip(names, cells, strict=True)) for cells in data]
     if isinstance(rows, list) and rows and all(isinstance(row, dict) and isinstance(row.get("row"), dict) for row in rows):
         return "rows", [row["row"] for row in rows]
+    return None
+
+
+def _paragraphs(value: Mapping[str, object]) -> tuple[str, list[dict[str, object]]] | None:
+    """Questions on paragraphs of articles (SQuAD): a record each, with the first of the accepted answers."""
+    records: list[dict[str, object]] = []
+    for paragraph in _inner(_inner([value], "data"), "paragraphs"):
+        for asked in _inner([paragraph], "qas"):
+            answer = next((answer.get("text") for answer in _inner([asked], "answers")), "")
+            records.append({"context": paragraph.get("context"), "question": asked.get("question"), "answer": answer})
+    return ("data", records) if records else None
+
+
+def _inner(objects: Sequence[Mapping[str, object]], key: str) -> list[dict[str, object]]:
+    """Return the objects that stand in the lists under a key."""
+    lists = [one.get(key) for one in objects]
+    return [inner for found in lists if isinstance(found, list) for inner in found if isinstance(inner, dict)]
+
+
+def _parts(value: Mapping[str, object]) -> tuple[str, list[dict[str, object]]] | None:
+    """Lists of records under the names of splits; or records under names of their own, all with the same keys."""
+    lists = {name: inner for name, inner in value.items() if isinstance(inner, list) and inner and isinstance(inner[0], dict)}
+    if len(lists) > 1 and all(name.lower() in _SPLITS for name in lists):
+        return ", ".join(lists), [
+            {**record, "split": name} for name, inner in lists.items() for record in inner if isinstance(record, dict)
+        ]
+    records = [inner for inner in value.values() if isinstance(inner, dict)]
+    if len(records) == len(value) > 1 and len(records[0]) > 1 and all(record.keys() == records[0].keys() for record in records):
+        return None if all(map(str.isdigit, records[0])) else ("", records)
     return None
 
 

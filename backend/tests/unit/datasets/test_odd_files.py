@@ -13,9 +13,10 @@ from app.datasets.importing import check_file, import_file
 from app.datasets.reading import open_source
 from app.storage.dataset_dir import DatasetDir
 from tests.unit.datasets.odd_files import ALL, Odd
+from tests.unit.datasets.other_tools import OTHER_TOOLS
 
 
-@pytest.mark.parametrize("odd", ALL, ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", [*ALL, *OTHER_TOOLS], ids=lambda odd: odd.name)
 def test_an_odd_file_is_taken_as_it_should_be_or_refused_in_one_sentence(odd: Odd, tmp_path: Path) -> None:
     path = tmp_path / odd.name
     path.write_bytes(odd.content() if callable(odd.content) else odd.content)
