@@ -24,6 +24,7 @@ from app.datasets.render import Renderer
 from app.inference.adapters import Adapters
 from app.inference.batch import Answer, Batch, new_cache
 from app.inference.detokenise import TextStream
+from app.inference.free_cores import FreeCores
 from app.inference.likelihood import find_likelihood
 from app.inference.ragged import RaggedBatch
 from app.inference.sampling import Sampler
@@ -32,7 +33,7 @@ from app.inference.stops import StopGuard
 from app.storage.model_store import EMBEDDED_NAME, missing_files
 from app.training.compiled import find_compiled
 from app.training.embedded import materialise
-from app.training.loading import count_free_cores, four_bits, use_physical_cores
+from app.training.loading import four_bits, use_physical_cores
 from app.training.lora import keep_layout
 from app.training.memory import is_out_of_memory
 
@@ -74,7 +75,7 @@ class Engine:
 
     def __init__(self, device_id: str) -> None:
         self._device = torch.device(device_id)
-        self._cores = use_physical_cores()
+        self._cores = FreeCores(use_physical_cores())
         self._resident: _Resident | None = None
 
     def can_join(self, command: GenerateCommand) -> bool:
@@ -90,8 +91,7 @@ class Engine:
         Raise AffinageError for a model, an adapter or a prompt that cannot be used, Interrupted when asked to stop.
         """
         resident = self._load(command)
-        if self._device.type == "cpu" and not resident.answers:
-            torch.set_num_threads(count_free_cores(self._cores))
+        self._use_free_cores()
         in_use = [answer.adapter for answer in resident.answers]
         adapter = None
         if command.adapter_path is not None:
@@ -125,6 +125,7 @@ class Engine:
         resident = self._resident
         if resident is None:
             return []
+        self._use_free_cores()
         chosen: list[tuple[Answer, Tensor]] = []
         if resident.ragged is not None and resident.ragged.answers:
             chosen += resident.ragged.step()
@@ -244,6 +245,10 @@ class Engine:
             prompt_tokens=answer.prompt_tokens,
             likelihoods=likelihoods,
         )
+
+    def _use_free_cores(self) -> None:
+        if self._device.type == "cpu" and (free := self._cores.count()) != torch.get_num_threads():
+            torch.set_num_threads(free)
 
     def _key(self, command: GenerateCommand) -> tuple[str, torch.dtype, str]:
         return command.model_path, self._precision(command.dtype), command.quantization

@@ -40,6 +40,8 @@ typedef struct {
 
 #ifdef HAS_PRODUCTS
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +52,9 @@ typedef struct {
 #define GROUP 16  /* heads of queries to a head of keys, at most */
 #define WIDTH 256 /* of a head, at most */
 #define NOTHING -1e30f
+#define PAUSES 4000  /* for another thread before it may be this one that keeps it waiting */
+#define PHASES 12    /* of a block, at most */
+#define MORE 8       /* before the first and after the last */
 
 static inline __m512 wide(const bf16 *at) { return widen(_mm256_loadu_si256((const __m256i *)at)); }
 
@@ -174,21 +179,40 @@ typedef struct {
     num first, tokens;
 } Part;
 
-/* What a step works on; blocks are of 16 tokens. */
+/* Units of work that no other waits for: how many threads took, and how many are finished. */
+typedef struct { _Alignas(64) _Atomic num taken, finished; } Phase;
+
+/* What a step works on, as one thread sees it; blocks are of 16 tokens. */
 typedef struct {
     const Model *model;
     const Step *step;
     num blocks, parts;
     Part *part;
+    Phase *phase; /* the one that this thread is in */
+    int busy;     /* with a unit of it */
     float *x, *y;   /* (blocks, hidden, 16) and (blocks, heads + 2 key heads, width, 16) */
     bf16 *in, *act; /* pairs of (blocks, hidden or heads * width, 16) and (blocks, inner, 16) */
     bf16 *low;      /* pairs of (3, blocks, rank, 16) */
 } Work;
 
-/* Each function from here on is entered by all threads and left when all have finished. */
-static void normalise(const float *x, num blocks, const bf16 *weight, num hidden, float eps, bf16 *out) {
-#pragma omp for schedule(static)
-    for (num block = 0; block < blocks; block++) {
+/* The next of so many units for this thread, -1 when all are finished. Threads wait for work and never for each other: one that
+ * the system holds back, because another program has its core, finds done what the rest did without it. */
+static num take(Work *work, num units) {
+    Phase *phase = work->phase;
+    if (work->busy) atomic_fetch_add_explicit(&phase->finished, 1, memory_order_release);
+    num unit = atomic_fetch_add_explicit(&phase->taken, 1, memory_order_relaxed);
+    work->busy = unit < units;
+    if (work->busy) return unit;
+    for (num waited = 0; atomic_load_explicit(&phase->finished, memory_order_acquire) < units; waited++)
+        if (waited < PAUSES) _mm_pause();
+        else sched_yield();
+    work->phase++;
+    return -1;
+}
+
+/* Each function from here on is entered by all threads and left when its units are finished. */
+static void normalise(Work *work, const float *x, num blocks, const bf16 *weight, num hidden, float eps, bf16 *out) {
+    for (num block; (block = take(work, blocks)) >= 0;) {
         const float *from = x + block * hidden * LANES;
         bf16 *to = out + block * hidden * LANES;
         __m512 squares = _mm512_setzero_ps();
@@ -207,11 +231,10 @@ static void normalise(const float *x, num blocks, const bf16 *weight, num hidden
 }
 
 /* low = x A^T, zero where a factor belongs to another token's adapter. */
-static void find_low(const Work *work, const Linear *linears, num count, num inputs, const bf16 *x) {
+static void find_low(Work *work, const Linear *linears, num count, num inputs, const bf16 *x) {
     num rank = work->step->rank, tokens = work->blocks * LANES;
     if (!rank) return;
-#pragma omp for schedule(dynamic, 1)
-    for (num unit = 0; unit < count * (rank / ROWS); unit++) {
+    for (num unit; (unit = take(work, count * (rank / ROWS))) >= 0;) {
         num which = unit / (rank / ROWS), row = unit % (rank / ROWS) * ROWS;
         if (!linears[which].a) continue;
         Linear rows = {.weight = linears[which].a};
@@ -242,12 +265,11 @@ static inline const bf16 *low_of(const Work *work, num which, num block) {
 }
 
 /* y = queries, keys and values */
-static void find_heads(const Work *work, const Block *at) {
+static void find_heads(Work *work, const Block *at) {
     const Model *model = work->model;
     num first = at->inputs[0].outputs, second = at->inputs[1].outputs, all = first + 2 * second;
     find_low(work, at->inputs, 3, model->hidden, work->in);
-#pragma omp for schedule(dynamic, 1)
-    for (num unit = 0; unit < all / ROWS; unit++) {
+    for (num unit; (unit = take(work, all / ROWS)) >= 0;) {
         num row = unit * ROWS, which = row < first ? 0 : row < first + second ? 1 : 2;
         num inside = which == 0 ? row : which == 1 ? row - first : row - first - second;
         for (num block = 0; block < work->blocks; block += 2) {
@@ -287,12 +309,11 @@ static inline bf16 *cache_of(const Work *work, num layer, num values, num head, 
 }
 
 /* Put the step's keys and values into the caches: a key is a row, values lie as (room / 32, width, 32). */
-static void keep(const Work *work, const Block *at, num layer) {
+static void keep(Work *work, const Block *at, num layer) {
     const Model *model = work->model;
     const Step *step = work->step;
     num width = model->width, all = (model->heads + 2 * model->key_heads) * width;
-#pragma omp for schedule(static) collapse(2)
-    for (num token = 0; token < step->tokens; token++)
+    for (num token; (token = take(work, step->tokens)) >= 0;)
         for (num head = 0; head < model->key_heads; head++) {
             num place = step->places[token], inside = place % PLACES;
             bf16 *key = cache_of(work, layer, 0, head, token) + place * width;
@@ -311,77 +332,75 @@ static void keep(const Work *work, const Block *at, num layer) {
 
 /* Attention of tokens of one answer, each over the answer up to itself, in pieces of keys (Dao et al. 2022, arXiv 2205.14135).
  * A lane is a token and one of its heads. Weights are rounded to bfloat16 for their product with the values, not for their sum. */
-static void attend(const Work *work, const Block *at, num layer) {
+static void attend(Work *work, const Block *at, num layer) {
     const Model *model = work->model;
     num width = model->width, groups = model->heads / model->key_heads, outputs = model->heads * width;
     __m512 scale = _mm512_set1_ps(model->scale * LOG2_E);
-#pragma omp for schedule(dynamic, 1) collapse(2)
-    for (num which = 0; which < work->parts; which++)
-        for (num head = 0; head < model->key_heads; head++) {
-            Part part = work->part[which];
-            num least = work->step->places[part.first] + 1, end = (least + part.tokens - 1 + PLACES - 1) / PLACES * PLACES;
-            const bf16 *keys = cache_of(work, layer, 0, head, part.first), *values = cache_of(work, layer, 1, head, part.first);
-            float scores[KEYS][LANES] __attribute__((aligned(64))), sums[WIDTH][LANES] __attribute__((aligned(64)));
-            bf16 queries[WIDTH / 2][LANES][2] __attribute__((aligned(64))), weights[KEYS / 2][LANES][2] __attribute__((aligned(64)));
-            float added[PLACES][LANES] __attribute__((aligned(64)));
-            int32_t seen[LANES] __attribute__((aligned(64))) = {0};
-            memset(queries, 0, width * sizeof(queries[0]) / 2);
-            memset(sums, 0, width * sizeof(sums[0]));
-            for (num lane = 0; lane < part.tokens * groups; lane++) {
-                float turned[WIDTH];
-                take_head(work, part.first + lane / groups, (head * groups + lane % groups) * width, at->query_norm, turned);
-                for (num i = 0; i < width; i++) queries[i / 2][lane][i & 1] = rounded(turned[i]);
-                seen[lane] = (int32_t)(least + lane / groups);
+    for (num unit; (unit = take(work, work->parts * model->key_heads)) >= 0;) {
+        num head = unit % model->key_heads;
+        Part part = work->part[unit / model->key_heads];
+        num least = work->step->places[part.first] + 1, end = (least + part.tokens - 1 + PLACES - 1) / PLACES * PLACES;
+        const bf16 *keys = cache_of(work, layer, 0, head, part.first), *values = cache_of(work, layer, 1, head, part.first);
+        float scores[KEYS][LANES] __attribute__((aligned(64))), sums[WIDTH][LANES] __attribute__((aligned(64)));
+        bf16 queries[WIDTH / 2][LANES][2] __attribute__((aligned(64))), weights[KEYS / 2][LANES][2] __attribute__((aligned(64)));
+        float added[PLACES][LANES] __attribute__((aligned(64)));
+        int32_t seen[LANES] __attribute__((aligned(64))) = {0};
+        memset(queries, 0, width * sizeof(queries[0]) / 2);
+        memset(sums, 0, width * sizeof(sums[0]));
+        for (num lane = 0; lane < part.tokens * groups; lane++) {
+            float turned[WIDTH];
+            take_head(work, part.first + lane / groups, (head * groups + lane % groups) * width, at->query_norm, turned);
+            for (num i = 0; i < width; i++) queries[i / 2][lane][i & 1] = rounded(turned[i]);
+            seen[lane] = (int32_t)(least + lane / groups);
+        }
+        __m512 most = _mm512_set1_ps(NOTHING), total = _mm512_setzero_ps();
+        for (num from = 0; from < end; from += KEYS) {
+            num count = end - from < KEYS ? end - from : KEYS;
+            for (num key = 0; key < count; key += PLACES)
+                multiply_rows(keys + (from + key) * width, width, 32, width, queries[0][0], scores[key]);
+            __m512 top = most, sum = _mm512_setzero_ps();
+            for (num key = 0; key < count; key++) {
+                __m512 s = _mm512_load_ps(scores[key]);
+                if (from + key >= least) {
+                    __mmask16 later = _mm512_cmple_epi32_mask(_mm512_load_si512(seen), _mm512_set1_epi32((int32_t)(from + key)));
+                    s = _mm512_mask_mov_ps(s, later, _mm512_set1_ps(NOTHING));
+                    _mm512_store_ps(scores[key], s);
+                }
+                top = _mm512_max_ps(top, s);
             }
-            __m512 most = _mm512_set1_ps(NOTHING), total = _mm512_setzero_ps();
-            for (num from = 0; from < end; from += KEYS) {
-                num count = end - from < KEYS ? end - from : KEYS;
-                for (num key = 0; key < count; key += PLACES)
-                    multiply_rows(keys + (from + key) * width, width, 32, width, queries[0][0], scores[key]);
-                __m512 top = most, sum = _mm512_setzero_ps();
-                for (num key = 0; key < count; key++) {
-                    __m512 s = _mm512_load_ps(scores[key]);
-                    if (from + key >= least) {
-                        __mmask16 later = _mm512_cmple_epi32_mask(_mm512_load_si512(seen), _mm512_set1_epi32((int32_t)(from + key)));
-                        s = _mm512_mask_mov_ps(s, later, _mm512_set1_ps(NOTHING));
-                        _mm512_store_ps(scores[key], s);
-                    }
-                    top = _mm512_max_ps(top, s);
-                }
-                __m512 less = _mm512_mul_ps(top, scale), fade = power_of_two(_mm512_mul_ps(_mm512_sub_ps(most, top), scale));
-                for (num key = 0; key < count; key += 2) {
-                    __m512 even = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores[key]), scale, less));
-                    __m512 odd = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores[key + 1]), scale, less));
-                    sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
-                    _mm512_store_si512(weights[key / 2], pair(even, odd));
-                }
-                total = _mm512_fmadd_ps(total, fade, sum);
-                most = top;
-                for (num column = 0; column < width; column += PLACES) {
-                    multiply_rows(values + from * width + column * PLACES, PLACES, PLACES * width, count, weights[0][0], added[0]);
-                    for (num i = 0; i < PLACES; i++)
-                        _mm512_store_ps(sums[column + i], _mm512_fmadd_ps(_mm512_load_ps(sums[column + i]), fade, _mm512_load_ps(added[i])));
-                }
+            __m512 less = _mm512_mul_ps(top, scale), fade = power_of_two(_mm512_mul_ps(_mm512_sub_ps(most, top), scale));
+            for (num key = 0; key < count; key += 2) {
+                __m512 even = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores[key]), scale, less));
+                __m512 odd = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores[key + 1]), scale, less));
+                sum = _mm512_add_ps(sum, _mm512_add_ps(even, odd));
+                _mm512_store_si512(weights[key / 2], pair(even, odd));
             }
-            for (num i = 0; i < width; i++) _mm512_store_ps(sums[i], _mm512_div_ps(_mm512_load_ps(sums[i]), total));
-            for (num lane = 0; lane < part.tokens * groups; lane++) {
-                num token = part.first + lane / groups;
-                bf16 *to = work->in + token / LANES * outputs * LANES + token % LANES * 2;
-                for (num i = 0; i < width; i++) {
-                    num row = (head * groups + lane % groups) * width + i;
-                    to[(row & ~(num)1) * LANES + (row & 1)] = rounded(sums[i][lane]);
-                }
+            total = _mm512_fmadd_ps(total, fade, sum);
+            most = top;
+            for (num column = 0; column < width; column += PLACES) {
+                multiply_rows(values + from * width + column * PLACES, PLACES, PLACES * width, count, weights[0][0], added[0]);
+                for (num i = 0; i < PLACES; i++)
+                    _mm512_store_ps(sums[column + i], _mm512_fmadd_ps(_mm512_load_ps(sums[column + i]), fade, _mm512_load_ps(added[i])));
             }
         }
+        for (num i = 0; i < width; i++) _mm512_store_ps(sums[i], _mm512_div_ps(_mm512_load_ps(sums[i]), total));
+        for (num lane = 0; lane < part.tokens * groups; lane++) {
+            num token = part.first + lane / groups;
+            bf16 *to = work->in + token / LANES * outputs * LANES + token % LANES * 2;
+            for (num i = 0; i < width; i++) {
+                num row = (head * groups + lane % groups) * width + i;
+                to[(row & ~(num)1) * LANES + (row & 1)] = rounded(sums[i][lane]);
+            }
+        }
+    }
 }
 
 /* x += linear(in) */
-static void add_to_stream(const Work *work, const Linear *linear, num inputs, const bf16 *in) {
+static void add_to_stream(Work *work, const Linear *linear, num inputs, const bf16 *in) {
     num hidden = work->model->hidden;
     find_low(work, linear, 1, inputs, in);
-#pragma omp for schedule(dynamic, 1)
-    for (num row = 0; row < hidden; row += ROWS)
-        for (num block = 0; block < work->blocks; block += 2) {
+    for (num unit; (unit = take(work, hidden / ROWS)) >= 0;)
+        for (num row = unit * ROWS, block = 0; block < work->blocks; block += 2) {
             int two = block + 1 < work->blocks;
             float y[2 * ROWS * LANES] __attribute__((aligned(64)));
             multiply(linear, row, inputs, in + block * inputs * LANES, low_of(work, 0, block), work->step->rank, two, block == 0, y);
@@ -394,12 +413,11 @@ static void add_to_stream(const Work *work, const Linear *linear, num inputs, co
 }
 
 /* act = silu(gate(in)) * up(in) */
-static void activate(const Work *work, const Block *at) {
+static void activate(Work *work, const Block *at) {
     num inner = work->model->inner, hidden = work->model->hidden;
     find_low(work, at->up, 2, hidden, work->in);
-#pragma omp for schedule(dynamic, 1)
-    for (num row = 0; row < inner; row += ROWS)
-        for (num block = 0; block < work->blocks; block += 2) {
+    for (num unit; (unit = take(work, inner / ROWS)) >= 0;)
+        for (num row = unit * ROWS, block = 0; block < work->blocks; block += 2) {
             int two = block + 1 < work->blocks;
             float y[2][2 * ROWS * LANES] __attribute__((aligned(64)));
             for (num which = 0; which < 2; which++)
@@ -423,10 +441,9 @@ static void activate(const Work *work, const Block *at) {
 }
 
 /* x = rows of the embeddings */
-static void embed(const Work *work) {
+static void embed(Work *work) {
     num hidden = work->model->hidden;
-#pragma omp for schedule(static)
-    for (num token = 0; token < work->blocks * LANES; token++) {
+    for (num token; (token = take(work, work->blocks * LANES)) >= 0;) {
         float *to = work->x + token / LANES * hidden * LANES + token % LANES;
         const bf16 *from = token < work->step->tokens ? work->model->embeddings + work->step->ids[token] * hidden : 0;
         for (num i = 0; i < hidden; i++) to[i * LANES] = from ? one(from[i]) : 0.0f;
@@ -434,20 +451,18 @@ static void embed(const Work *work) {
 }
 
 /* The scores of the tokens that are asked for; their stream is moved together first, into y. */
-static void find_scores(const Work *work) {
+static void find_scores(Work *work) {
     const Model *model = work->model;
     num hidden = model->hidden, wanted = work->step->wanted, blocks = (wanted + LANES - 1) / LANES;
-#pragma omp for schedule(static)
-    for (num place = 0; place < blocks * LANES; place++) {
+    for (num place; (place = take(work, blocks * LANES)) >= 0;) {
         num token = place < wanted ? work->step->asked[place] : 0;
         float *to = work->y + place / LANES * hidden * LANES + place % LANES;
         const float *from = work->x + token / LANES * hidden * LANES + token % LANES;
         for (num i = 0; i < hidden; i++) to[i * LANES] = from[i * LANES];
     }
-    normalise(work->y, blocks, model->norm, hidden, model->eps, work->in);
+    normalise(work, work->y, blocks, model->norm, hidden, model->eps, work->in);
     Linear head = {.weight = model->head};
-#pragma omp for schedule(dynamic, 8)
-    for (num unit = 0; unit < (model->words + ROWS - 1) / ROWS; unit++) {
+    for (num unit; (unit = take(work, (model->words + ROWS - 1) / ROWS)) >= 0;) {
         num row = unit * ROWS + ROWS <= model->words ? unit * ROWS : model->words - ROWS; /* the last may overlap */
         for (num block = 0; block < blocks; block += 2) {
             int two = block + 1 < blocks;
@@ -475,7 +490,8 @@ int answering_step(const Model *model, const Step *step) {
     num blocks = (step->tokens + LANES - 1) / LANES, lanes = blocks * LANES;
     num all = (model->heads + 2 * model->key_heads) * model->width, outputs = model->heads * model->width;
     num in = outputs > model->hidden ? outputs : model->hidden, out = all > model->hidden ? all : model->hidden;
-    size_t bytes = lanes * (sizeof(float) * (model->hidden + out) + sizeof(bf16) * (in + model->inner + 3 * step->rank) + sizeof(Part)) + 6 * 64;
+    num phases = model->blocks * PHASES + MORE;
+    size_t bytes = lanes * (sizeof(float) * (model->hidden + out) + sizeof(bf16) * (in + model->inner + 3 * step->rank) + sizeof(Part)) + phases * sizeof(Phase) + 7 * 64;
     if (bytes > room_bytes) {
         free(room);
         room_bytes = 0;
@@ -492,23 +508,25 @@ int answering_step(const Model *model, const Step *step) {
     work.act = cut(&from, lanes * model->inner * sizeof(bf16));
     work.low = cut(&from, 3 * lanes * step->rank * sizeof(bf16));
     work.part = cut(&from, lanes * sizeof(Part));
+    work.phase = cut(&from, phases * sizeof(Phase));
+    memset(work.phase, 0, phases * sizeof(Phase));
     for (num token = 0, most = LANES * model->key_heads / model->heads; token < step->tokens; token++) {
         Part *part = work.part + work.parts - 1;
         if (token && part->tokens < most && step->caches[token] == step->caches[token - 1]) part->tokens++;
         else work.part[work.parts++] = (Part){token, 1};
     }
-#pragma omp parallel num_threads(step->threads)
+#pragma omp parallel num_threads(step->threads) firstprivate(work)
     {
         configure_tiles();
         embed(&work);
         for (num layer = 0; layer < model->blocks; layer++) {
             const Block *at = model->block + layer;
-            normalise(work.x, blocks, at->norm, model->hidden, model->eps, work.in);
+            normalise(&work, work.x, blocks, at->norm, model->hidden, model->eps, work.in);
             find_heads(&work, at);
             keep(&work, at, layer);
             attend(&work, at, layer);
             add_to_stream(&work, &at->out, outputs, work.in);
-            normalise(work.x, blocks, at->mlp_norm, model->hidden, model->eps, work.in);
+            normalise(&work, work.x, blocks, at->mlp_norm, model->hidden, model->eps, work.in);
             activate(&work, at);
             add_to_stream(&work, &at->down, model->inner, work.act);
         }
