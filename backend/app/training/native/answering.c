@@ -491,7 +491,8 @@ int answering_step(const Model *model, const Step *step) {
     num all = (model->heads + 2 * model->key_heads) * model->width, outputs = model->heads * model->width;
     num in = outputs > model->hidden ? outputs : model->hidden, out = all > model->hidden ? all : model->hidden;
     num phases = model->blocks * PHASES + MORE;
-    size_t bytes = lanes * (sizeof(float) * (model->hidden + out) + sizeof(bf16) * (in + model->inner + 3 * step->rank) + sizeof(Part)) + phases * sizeof(Phase) + 7 * 64;
+    size_t bytes = lanes * (sizeof(float) * (model->hidden + out) + sizeof(bf16) * (in + model->inner + 3 * step->rank) + sizeof(Part));
+    bytes += phases * sizeof(Phase) + 7 * 64;
     if (bytes > room_bytes) {
         free(room);
         room_bytes = 0;
