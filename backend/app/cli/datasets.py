@@ -10,7 +10,9 @@ from app.cli.import_progress import show_progress
 from app.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from app.api.schemas.datasets import DatasetRead, RowRead
+    from collections.abc import Sequence
+
+    from app.api.schemas.datasets import DatasetRead, ProblemRead, RowRead
     from app.contracts.dataset import Mapping
     from app.services.studio import Studio
 
@@ -66,10 +68,7 @@ def check_file(
     terminal.document(answer)
     terminal.print(f"[bold]{_escaped(file.name)}[/]")
     if answer.status == "needs_mapping":
-        given = " ".join(f"--map {part}={column}" for part, column in _parts(answer.mapping))
-        shown = ", ".join(f"{part} = {column}" for part, column in _parts(answer.mapping))
-        example = f"--shape {answer.shape} {given}"
-        terminal.print("[yellow]?[/] " + _escaped(terminal.say("check_unsure", mapping=shown, example=example)))
+        print_proposal(terminal, answer.shape, answer.mapping)
     else:
         terminal.print(
             terminal.say(
@@ -77,11 +76,7 @@ def check_file(
                 confidence=round(100 * answer.confidence), duplicates=answer.duplicates, problems=answer.problem_count,
             )
         )  # fmt: skip
-    for problem in [*answer.remarks, *answer.problems[:SHOWN_PROBLEMS]]:
-        place = terminal.say("row", row=problem.row) if problem.row else ""
-        terminal.print(f"[yellow]![/] {place} {_escaped(problem.message)} [dim]{_escaped(problem.hint)}[/]")
-    if answer.problem_count > SHOWN_PROBLEMS:
-        terminal.print(f"  [dim]{terminal.say('more_problems', count=answer.problem_count - SHOWN_PROBLEMS)}[/]")
+    print_problems(terminal, [*answer.remarks, *answer.problems[:SHOWN_PROBLEMS]], answer.problem_count)
     raise typer.Exit(0 if answer.usable else 1)
 
 
@@ -298,13 +293,33 @@ def print_dataset(terminal: Terminal, answer: "DatasetRead") -> None:
             format=answer.format, shape=answer.shape,
         )
     )  # fmt: skip
+    if not answer.confirmed:
+        print_proposal(terminal, answer.shape, answer.mapping)
     for notice in answer.notices:
         terminal.print(f"[yellow]![/] {notice}")
-    for problem in answer.problems[:SHOWN_PROBLEMS]:
-        place = terminal.say("row", row=problem.row) if problem.row else ""
-        terminal.print(f"[yellow]![/] {place} {escape(problem.message)} [dim]{escape(problem.hint)}[/]")
-    if answer.problem_count > SHOWN_PROBLEMS:
-        terminal.print(f"  [dim]{terminal.say('more_problems', count=answer.problem_count - SHOWN_PROBLEMS)}[/]")
+    print_problems(terminal, [*answer.remarks, *answer.problems[:SHOWN_PROBLEMS]], answer.problem_count)
+
+
+def print_proposal(terminal: Terminal, shape: str | None, mapping: "Mapping | None") -> None:
+    """Print that a mapping is only proposed, and how to confirm it."""
+    given = " ".join(f"--map {part}={column}" for part, column in _parts(mapping))
+    shown = ", ".join(f"{part} = {column}" for part, column in _parts(mapping))
+    example = f"--shape {shape} {given}"
+    terminal.print("[yellow]?[/] " + _escaped(terminal.say("check_unsure", mapping=shown, example=example)))
+
+
+def print_problems(terminal: Terminal, shown: "Sequence[ProblemRead]", count: int) -> None:
+    """Print what is wrong, each with its row and column; `count`: of all problems of rows."""
+    for problem in shown:
+        place = ""
+        if problem.row and problem.column:
+            place = terminal.say("row_column", row=problem.row, column=problem.column)
+        elif problem.row:
+            place = terminal.say("row", row=problem.row)
+        text = _escaped(f"{place} {problem.message}".strip())
+        terminal.print(f"[yellow]![/] {text} [dim]{_escaped(problem.hint)}[/]")
+    if count > SHOWN_PROBLEMS:
+        terminal.print(f"  [dim]{terminal.say('more_problems', count=count - SHOWN_PROBLEMS)}[/]")
 
 
 def print_row(terminal: Terminal, row: "RowRead") -> None:

@@ -119,7 +119,10 @@ def count_titles(rows: list[list[str]], width: int) -> int:
         filled = sum(1 for cell in row if cell.strip())
         title = width > 1 and filled <= 1 and (len(row) == 1 or width > 2)
         title = title or (len(row) < width and filled * 2 < width)
-        title = title or (filled == 1 and len(row) == width == 2 and not any(map(str.strip, _next(rows, number))))
+        if filled == 1 and len(row) == width == 2:
+            below = _next(rows, number)
+            named = any(map(is_known_name, below)) and not any(map(is_known_name, row))
+            title = title or named or not any(map(str.strip, below))
         if not title and filled:
             return number
     return 0

@@ -75,6 +75,26 @@ def test_data_is_imported_listed_and_shown(affinage: Affinage, questions: Path) 
     assert "0 + 1?" in shown.stdout and "2." in shown.stdout and "2 + 1?" not in shown.stdout
 
 
+def test_problems_are_told_with_row_and_column_by_check_and_import(affinage: Affinage, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("question,[answer]\nWho?,\nWhere?,Here.\n")
+    for command in (["check"], ["import"]):
+        shown = affinage("data", *command, str(file)).stdout
+        assert "! row 1, column “[answer]”: The answer is empty. Write it, or remove the row." in shown
+        french = affinage("data", *command, str(file), LC_ALL="fr_FR.UTF-8").stdout
+        assert "! ligne 1, colonne « [answer] » : La réponse est vide." in french
+
+
+def test_an_import_says_what_was_settled_and_what_is_only_proposed(affinage: Affinage, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("Katalog 2026\nBetreff,Sendung\nWo ist mein Paket?,Es ist unterwegs.\nWann kommt es?,Es kommt morgen.\n")
+    for command in ("check", "import"):
+        shown = affinage("data", command, str(file)).stdout
+        assert "1 lines above the header were passed over." in shown
+        assert "? Not certain which column plays which part." in shown
+        assert "--shape question_answer --map instruction=Betreff --map output=Sendung" in shown
+
+
 def test_findings_are_shown_mended_and_exported(affinage: Affinage, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("question,answer\nWho?,anna@example.org\nWho?,anna@example.org\nWhere?,Here.\n")

@@ -79,6 +79,13 @@ CSV = [
         FR_FIRST,
     ),
     Odd(
+        "title-above-two.csv",
+        ("Foire aux questions;\n" + FR).encode(),
+        "usable csv question_answer 2",
+        ("title_lines",),
+        FR_FIRST,
+    ),
+    Odd(
         "comments.csv",
         ("# made by a tool\n# version 2\n" + QA).encode(),
         "usable csv question_answer 2",
