@@ -32,7 +32,7 @@ def count_examples(renderer: Renderer, examples: Iterable[Example], first: Seque
             yield TokenCount(
                 row=example.row,
                 length=encoded.full_length,
-                trained=sum(encoded.trained),
+                trained=encoded.trained.count(True),
                 shared=sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, encoded.ids, strict=False))),
                 starts=sum(1 for _ in takewhile(lambda token: token == renderer.bos_id, encoded.ids)),
                 marked=marked,

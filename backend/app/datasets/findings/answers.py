@@ -15,6 +15,12 @@ _REFUSALS = re.compile(
     re.IGNORECASE,
 )
 """Sentences with which assistants refuse, in English and French."""
+_MARKS = (
+    "as a a", "as an a", "as a l", "as an l", "sorry", "afraid", "unfortunately", "i apolog", "en tant qu", "désolé", "navré",
+    "malheureusement",
+)  # fmt: skip
+_BEGINNINGS = ("i can", "i am", "je ne")
+"""Every refusal holds a mark, or begins so, in lower case: looked for first, as that is quick."""
 _LOOKED_AT = 300
 """Characters at the beginning of an answer; a refusal stands there."""
 
@@ -46,7 +52,11 @@ _WRAPPING = " \t\n<>[](){}*_-.…?!:;,\"'`#/\\«»“”"
 
 def find_refusal(answer: str) -> str | None:
     """Return the words of a refusal at the beginning of an answer."""
-    found = _REFUSALS.search(answer[:_LOOKED_AT].lstrip())
+    text = answer[:_LOOKED_AT].lstrip()
+    small = text.lower()
+    if not small.startswith(_BEGINNINGS) and not any(mark in small for mark in _MARKS):
+        return None
+    found = _REFUSALS.search(text)
     return found.group() if found else None
 
 

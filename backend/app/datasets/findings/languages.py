@@ -4,6 +4,7 @@ Short texts, code and tables have none. Good enough to find a French row among E
 share a script and are not listed are taken for none of the listed ones.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -39,6 +40,7 @@ _SCRIPTS: tuple[tuple[int, int, str], ...] = (
     (0xAC00, 0xD7AF, "ko"),
 )
 """First and last code point of a block, and the language (or the script, where several languages share it)."""
+_IN_SCRIPTS = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last, _ in _SCRIPTS) + "]")
 _SAMPLE_CHARACTERS = 400
 
 
@@ -56,15 +58,10 @@ def find_language(text: str, words: Sequence[str]) -> str | None:
 
 def _find_script(sample: str) -> str | None:
     """Return the script of most letters where it is not Latin; kana among Chinese characters make it Japanese."""
-    letters = sum(map(str.isalpha, sample))
-    counts: Counter[str] = Counter()
-    for letter in sample:
-        code = ord(letter)
-        if code < 0x0370:
-            continue
-        counts.update(name for first, last, name in _SCRIPTS if first <= code <= last)
-    if not counts or 2 * sum(counts.values()) < letters:
+    foreign = list(map(ord, _IN_SCRIPTS.findall(sample)))
+    if not foreign or 2 * len(foreign) < sum(map(str.isalpha, sample)):
         return None
+    counts = Counter(name for code in foreign for first, last, name in _SCRIPTS if first <= code <= last)
     if counts["ja"] and counts["ja"] + counts["zh"] > sum(counts.values()) / 2:
         return "ja"
     return counts.most_common(1)[0][0]

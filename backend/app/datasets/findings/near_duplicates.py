@@ -7,10 +7,11 @@ Candidates are found by hashing (minima of one permutation in 32 bins, eight ban
 import os
 import re
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from app.datasets.equal_keys import group_equal
 
@@ -20,8 +21,13 @@ LEAST_SHARED = 0.8
 _WORD = re.compile(r"\w+")
 _BINS, _BANDS = 32, 8
 _BAND_BINS = _BINS // _BANDS
-_BOUNDS = [-(1 << 63) + place * (1 << 59) for place in range(_BINS)]
+_BOUNDS = np.arange(_BINS, dtype=np.uint64) << np.uint64(59)
+_BAND_BYTES = 8 * _BAND_BINS
 _64_BITS = (1 << 64) - 1
+_FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+"""Odd numbers, one for each word of a run: together with the words' hashes they number the run."""
+_BETWEEN_WORDS = bytes(code if chr(code).isalnum() or chr(code) == "_" or code > 0x7F else 0x20 for code in range(256))
+"""Of ASCII, a space for everything that is in no word."""
 _LONG_WORD = 15
 """Mean characters of a word from which on a text is written without spaces."""
 _REPRESENTATIVES = 4
@@ -33,18 +39,25 @@ _WRITE_KEYS = 1 << 13
 
 def split_words(text: str) -> list[str]:
     """Return the words in lower case."""
+    if text.isascii():
+        return text.lower().encode().translate(_BETWEEN_WORDS).decode().split()
     return _WORD.findall(text.lower())
 
 
-def make_shingles(text: str, words: list[str]) -> set[int]:
-    """Return a number for every run of three words (letters, in writing without spaces); the same in one process only."""
+def make_shingles(text: str, words: list[str]) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    """Return a number for every run of three words (letters, in writing without spaces), in ascending order, some repeated.
+
+    The numbers are the same in one process only.
+    """
     parts = words
     if len(text) > _LONG_WORD * max(1, len(words)):
         parts = [letter for letter in text if letter.isalnum()]
     if len(parts) < 3:
-        return {hash(tuple(parts))}
-    codes = list(map(hash, parts))
-    return set(map(hash, zip(codes, codes[1:], codes[2:], strict=False)))
+        return np.array([hash(tuple(parts)) & _64_BITS], dtype=np.uint64)
+    codes = np.fromiter(map(hash, parts), dtype=np.int64, count=len(parts)).view(np.uint64)
+    runs = codes[:-2] * _FACTORS[0] + codes[1:-1] * _FACTORS[1] + codes[2:] * _FACTORS[2]
+    runs.sort()
+    return runs
 
 
 class NearDuplicates:
@@ -60,14 +73,12 @@ class NearDuplicates:
         self.complete = True
         """False: there were more candidates than could be compared."""
 
-    def add(self, shingles: set[int]) -> None:
-        """Take the next row."""
-        ordered = sorted(shingles)
-        places = [bisect_left(ordered, bound) for bound in _BOUNDS]
+    def add(self, shingles: "np.ndarray[tuple[int], np.dtype[np.uint64]]") -> None:
+        """Take the next row: its runs in ascending order."""
         # An empty bin takes the minimum of the next one.
-        minima = [ordered[place] if place < len(ordered) else ordered[0] for place in places]
+        minima = shingles.take(shingles.searchsorted(_BOUNDS), mode="wrap").tobytes()
         for band, waiting in enumerate(self._waiting):
-            waiting.append(hash(tuple(minima[band * _BAND_BINS : (band + 1) * _BAND_BINS])) & _64_BITS)
+            waiting.append(hash(minima[band * _BAND_BYTES : (band + 1) * _BAND_BYTES]) & _64_BITS)
         self._rows += 1
         if self._rows % _WRITE_KEYS == 0:
             self._write()
@@ -123,7 +134,7 @@ class NearDuplicates:
 
     def _read_shingles(self, place: int) -> set[int]:
         text = self._read_text(place)
-        return make_shingles(text, split_words(text))
+        return set(make_shingles(text, split_words(text)).tolist())
 
     def _write(self) -> None:
         for path, waiting in zip(self._paths, self._waiting, strict=True):
