@@ -11,11 +11,11 @@ import classes from "./MappingEditor.module.css";
 type Shape = ColumnMapping["shape"];
 type Part = Exclude<keyof ColumnMapping, "shape">;
 
-/** Which parts a shape has; the server checks the same. */
+/** Which parts a shape has, as the import finds them; what is missing here would be lost when a mapping is applied. */
 const PARTS: Record<Shape, readonly Part[]> = {
   alpaca: ["instruction", "input", "output", "system", "history", "split"],
-  prompt_completion: ["instruction", "output", "system", "split"],
-  question_answer: ["instruction", "input", "output", "system", "split"],
+  prompt_completion: ["instruction", "input", "output", "system", "history", "split"],
+  question_answer: ["instruction", "input", "output", "system", "history", "split"],
   messages: ["messages", "system", "split"],
   sharegpt: ["messages", "system", "split"],
   text: ["text", "split"],
