@@ -46,6 +46,7 @@ PAIR_NAMES = (
 )
 REJECTED_ANSWER_NAMES = ("rejected_response", "rejected_messages", "rejected_answer", "rejected_output", "rejected_completion")
 """Beside a conversation or an answer: the answer that is not preferred (ms-swift)."""
+SUMMARY_NAMES = ("summary", "summaries", "highlights", "resume", "abstract")
 CHOICES_NAMES = ("choices", "options", "endings", "option_a", "choice_a", "opa")
 """Answers to choose from: then the answer may be a mere number or letter of one."""
 """Columns of a preferred answer and the other one; the first pair is that of Stack Exchange's paired answers, the last
@@ -157,10 +158,16 @@ def _reads_like_text(column: str, columns: Sequence[str], sample: Sequence[RawRo
 def _is_doubtful(mapping: Mapping, columns: Sequence[str], sample: Sequence[RawRow]) -> bool:
     """Say whether the names leave a choice that a person has to make.
 
-    Choices stand beside an answer; two columns could be the answer; a longer text stands beside the one that is classified; or
-    the texts are conversations in the marks of a chat template.
+    Choices stand beside an answer; two columns could be the answer, or a summary could; a longer text stands beside the one that
+    is classified, or any beside running text; or the texts are conversations in the marks of a chat template.
     """
     names = _Names(columns)
+    if mapping.output is not None and mapping.output == names.find(SUMMARY_NAMES):
+        return True
+    if mapping.shape == "text":
+        others = (column for column in columns if column not in (mapping.text, mapping.split))
+        if any(_holds_words(column, sample) and _mean_length(column, sample) >= _SHORTEST_TEXT for column in others):
+            return True
     if mapping.shape == "question_answer" and names.find(CHOICES_NAMES):
         return True
     if mapping.shape in ("question_answer", "prompt_completion") and names.find(("answer",)) and names.find(("solution",)):
@@ -256,6 +263,8 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
         return Mapping(shape="text", text=output)
     asked = asked or next((name for name in names.find_all(("turns", "messages", "conversations")) if name), None)
     if asked and not output and (_holds_text(asked, sample) or _holds_text_lists(asked, sample)):
+        if any(_holds_words(column, sample) for column in columns if column != asked):
+            raise DatasetInvalid("no_shape", columns=_listed(columns), expected=EXPECTED)
         raise DatasetInvalid("no_answers", column=_shortened(asked), columns=_listed(columns))
     if any(len(column) > _LONGEST_NAME for column in columns):
         raise DatasetInvalid("running_text")
@@ -311,7 +320,9 @@ def _find_texts(names: "_Names", sample: Sequence[RawRow]) -> Mapping | None:
     text, label = names.find(CLASSIFIED_NAMES), names.find(CLASS_NAMES)
     if text and label and _holds_classes(label, sample):
         return Mapping(shape="classification", instruction=text, label=label)
-    text = names.find(TEXT_NAMES)
+    text, summary = names.find(TEXT_NAMES), names.find(SUMMARY_NAMES)
+    if text and summary and _holds_text(summary, sample):
+        return Mapping(shape="prompt_completion", instruction=text, output=summary)
     return Mapping(shape="text", text=text) if text else None
 
 

@@ -164,6 +164,13 @@ def _history(values: Values[str, object], column: str) -> list[PlainMessage]:
     return messages
 
 
+def _is_asked(messages: list[PlainMessage]) -> bool:
+    """Say whether an answer follows a question or a tool's result: one before all of them is read and not learned."""
+    roles = [message["role"] for message in messages]
+    first = next((place for place, role in enumerate(roles) if role in ("user", "tool")), len(roles))
+    return "assistant" in roles[first:]
+
+
 def _conversation(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:
     column = mapping.messages
     turns = parse_turns(values.get(column or ""))
@@ -175,6 +182,8 @@ def _conversation(values: Values[str, object], mapping: Mapping) -> list[PlainMe
     answers = [message for message in messages if message["role"] == "assistant"]
     if not answers:
         raise Unusable("no_assistant_turn", column)
+    if not _is_asked(messages):
+        raise Unusable("no_question", column)
     if all(answer.get("weight") == 0 for answer in answers):
         raise Unusable("no_weighted_turn", column)
     if mapping.system and not any(message["role"] == "system" for message in messages):

@@ -152,7 +152,7 @@ def _conversations(column: str, speaking: str, saying: str) -> Maker:
         if type(turns) is not list:
             return None
         messages: list[PlainMessage] = []
-        answered = False
+        asked = answered = False
         for turn in turns:
             if type(turn) is not dict or len(turn) != 2:
                 return None
@@ -162,7 +162,8 @@ def _conversations(column: str, speaking: str, saying: str) -> Maker:
             role = ROLES.get(speaker)
             if role is None:
                 return None
-            answered = answered or role == "assistant"
+            asked = asked or role in ("user", "tool")
+            answered = answered or (asked and role == "assistant")
             messages.append({"role": role, "content": unify_breaks(content)})
         return {"row": row, "messages": messages} if answered else None
 
