@@ -81,10 +81,10 @@ def count_saved_bytes_per_token(shape: ModelShape, run: RunShape) -> int:
     """
     hidden, inner, e = shape.hidden, shape.intermediate, run.element_bytes
     if run.device == "cpu" and shape.family in FUSED_FAMILIES:
-        # Both halves keep their input and what the norm made of it, attention its output, the MLP what goes into the activation.
+        # Both halves keep their input, the MLP what goes into the activation; norms and activations are computed again.
         wide = inner if shape.family == "gpt2" else 2 * inner
         ranks = run.rank * sum(map(len, find_linears(shape).values()))
-        return e * (4 * hidden + wide + shape.heads * shape.head_dim + ranks) + 16
+        return e * (2 * hidden + wide + ranks) + 16
     kept = e * shape.heads * shape.head_dim + e * run.rank * sum(map(len, find_linears(shape).values()))
     if shape.family == "gpt2":
         # Two norms (input, output), gelu_new in its written-out form (4 tensors), the activation's output.
@@ -106,8 +106,12 @@ def count_saved_bytes_per_place(shape: ModelShape, run: RunShape) -> int:
     e = run.element_bytes
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     if run.device == "cpu":
-        # The kernels keep their output and a 32-bit statistic per head.
-        beside = e * shape.heads * run.length if keeps_weights(run) else e * queries + 4 * shape.heads
+        # The kernels keep their output, as fused blocks do, and a 32-bit statistic per head.
+        beside = 4 * shape.heads
+        if keeps_weights(run):
+            beside = e * shape.heads * run.length
+        if not keeps_weights(run) or shape.family in FUSED_FAMILIES:
+            beside += e * queries
         return e * (queries + 2 * keys) + beside
     # Keys and values are expanded to all heads before PyTorch's attention; one 32-bit statistic per head.
     return 3 * e * queries + 4 * shape.heads

@@ -3,8 +3,8 @@ adapters inside.
 
 On a processor a step is matrix products plus many passes over activations, each of which costs a wait for the other
 threads. So: few passes (primitives.py), layers that read the same input (q, k, v; gate, up) as one product with their adapters
-(stacked.py), and the residual's gradient added where the norm's is written. What is cheap to make again, the activation, is
-not kept.
+(stacked.py), and the residual's gradient added where the norm's is written. What is cheap to make again is not kept: what a norm
+or an activation returns, and the heads of attention as tokens.
 
 Shapes: T tokens (rows times length, flattened, or packed), H width. Nothing looks at a value, so all runs on `meta`.
 """
@@ -39,19 +39,26 @@ class NormedProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: Norm, layers: Widening, *_parameters: Tensor) -> tuple[Tensor, Tensor]:
         normed, moments = primitives.norm(x, norm.weight, norm.bias, norm.eps, layers.rank)
-        y = layers.multiply(normed)
-        ctx.save_for_backward(x, moments, normed)
+        y, low = layers.multiply(normed)
+        ctx.save_for_backward(x, moments, low)
         ctx.norm, ctx.layers = norm, layers
         return y, x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, moments, normed = ctx.saved_tensors
-        pulled, gradients = ctx.layers.pull(grads[0], normed, onwards=ctx.needs_input_grad[0])
+        x, moments, low = ctx.saved_tensors
+        gradients: list[Tensor] = []
+        pulled, grad_low = ctx.layers.pull(grads[0], onwards=ctx.needs_input_grad[0])
+        if ctx.layers.rank:
+            gradients = ctx.layers.pull_parameters(grads[0], grad_low, _normed(x, ctx.norm), low)
         if pulled is None:
             return None, None, None, *gradients
         grad_x = primitives.norm_backward(pulled, x, ctx.norm.weight, moments, grads[1].contiguous())
         return grad_x, None, None, *gradients
+
+
+def _normed(x: Tensor, norm: Norm) -> Tensor:
+    return primitives.norm(x, norm.weight, norm.bias, norm.eps, 0)[0]
 
 
 class Heads(torch.autograd.Function):
@@ -99,19 +106,23 @@ class AddedHeads(torch.autograd.Function):
     def forward(
         ctx: Any, residual: Tensor, heads: Tensor, layout: Layout | None, layer: Narrowing, *_parameters: Tensor
     ) -> Tensor:
-        x = primitives.gather(heads.contiguous(), len(residual), layout)
+        heads = heads.contiguous()
+        x = primitives.gather(heads, len(residual), layout)
         y, low = layer.add(residual, x)
-        ctx.save_for_backward(x, low)
-        ctx.layout, ctx.layer, ctx.shape = layout, layer, heads.shape
+        ctx.save_for_backward(heads, low)
+        ctx.layout, ctx.layer = layout, layer
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, low = ctx.saved_tensors
+        heads, low = ctx.saved_tensors
         grad = grads[0].contiguous()
         grad_x, grad_low = ctx.layer.pull(grad)
-        gradients = ctx.layer.pull_parameters(grad, grad_low, x, low)
-        return grad, primitives.gather_backward(grad_x, ctx.shape, ctx.layout), None, None, *gradients
+        gradients: list[Tensor] = []
+        if ctx.layer.rank:
+            x = primitives.gather(heads, len(grad), ctx.layout)
+            gradients = ctx.layer.pull_parameters(grad, grad_low, x, low)
+        return grad, primitives.gather_backward(grad_x, heads.shape, ctx.layout), None, None, *gradients
 
 
 class Mlp(torch.autograd.Function):
@@ -122,23 +133,27 @@ class Mlp(torch.autograd.Function):
         ctx: Any, x: Tensor, norm: Norm, up: Widening, kind: Activation, down: Narrowing, *_parameters: Tensor
     ) -> Tensor:
         normed, moments = primitives.norm(x, norm.weight, norm.bias, norm.eps, up.rank)
-        y = up.multiply(normed)
-        out, low = down.add(x, _FORWARD[kind](y))
-        ctx.save_for_backward(x, moments, normed, y, low)
+        y, up_low = up.multiply(normed)
+        del normed
+        out, down_low = down.add(x, _FORWARD[kind](y))
+        ctx.save_for_backward(x, moments, y, up_low, down_low)
         ctx.norm, ctx.up, ctx.kind, ctx.down = norm, up, kind, down
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        x, moments, normed, y, low = ctx.saved_tensors
+        x, moments, y, up_low, down_low = ctx.saved_tensors
         grad = grads[0].contiguous()
         grad_active, grad_low = ctx.down.pull(grad)
         of_down: list[Tensor] = []
+        of_up: list[Tensor] = []
         if ctx.down.rank:
-            of_down = ctx.down.pull_parameters(grad, grad_low, _FORWARD[ctx.kind](y), low)
+            of_down = ctx.down.pull_parameters(grad, grad_low, _FORWARD[ctx.kind](y), down_low)
         grad_y = _BACKWARD[ctx.kind](grad_active, y)
         del grad_active
-        pulled, of_up = ctx.up.pull(grad_y, normed, onwards=ctx.needs_input_grad[0])
+        pulled, grad_low = ctx.up.pull(grad_y, onwards=ctx.needs_input_grad[0])
+        if ctx.up.rank:
+            of_up = ctx.up.pull_parameters(grad_y, grad_low, _normed(x, ctx.norm), up_low)
         del grad_y
         grad_x = None
         if pulled is not None:

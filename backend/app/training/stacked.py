@@ -100,28 +100,28 @@ class Widening(_Stacked):
             self.a = weight.new_zeros(self.rank, self.inputs)
             self._place(self.matrix[:, : self.inputs])
 
-    def multiply(self, x: Tensor) -> Tensor:
-        """Return (T, N) from (T, H + R), whose last columns this fills with x A^T."""
+    def multiply(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (T, N) from (T, H + R), whose last columns this fills, and what it fills them with, x A^T (T, R)."""
         self._cast(self.a, self.matrix[:, self.inputs :])
+        low = x[:, : self.inputs] @ self.a.t()
         if self.rank:
-            x[:, self.inputs :] = x[:, : self.inputs] @ self.a.t()
-        return nn.functional.linear(x, self.matrix, self.bias)
+            x[:, self.inputs :] = low
+        return nn.functional.linear(x, self.matrix, self.bias), low
 
-    def pull(self, grad: Tensor, x: Tensor, *, onwards: bool) -> tuple[Tensor | None, list[Tensor]]:
-        """Return the gradient of x in the first columns of (T, H + R), None unless `onwards`, and those of `parameters()`.
-
-        `x` as `multiply` left it.
-        """
-        if not self.rank:
-            return (grad @ self.matrix if onwards else None), []
+    def pull(self, grad: Tensor, *, onwards: bool) -> tuple[Tensor | None, Tensor]:
+        """Return the gradients of x, in the first columns of (T, H + R), None unless `onwards`, and of x A^T, (T, R)."""
         width = self.inputs
-        if onwards:
-            pulled = grad @ self.matrix
-            low = pulled[:, width:].contiguous()
+        if not onwards:
+            return None, grad @ self.matrix[:, width:]
+        pulled = grad @ self.matrix
+        low = pulled[:, width:].contiguous()
+        if self.rank:
             pulled[:, :width].addmm_(low, self.a)
-        else:
-            pulled, low = None, grad @ self.matrix[:, width:]
-        return pulled, self.split_gradients(low.t() @ x[:, :width], grad.t() @ x[:, width:])
+        return pulled, low
+
+    def pull_parameters(self, grad: Tensor, grad_low: Tensor, x: Tensor, low: Tensor) -> list[Tensor]:
+        """Return the gradients of `parameters()`; x (T, H), `low` from `multiply`, `grad_low` from `pull`."""
+        return self.split_gradients(grad_low.t() @ x, grad.t() @ low)
 
 
 class Narrowing(_Stacked):
@@ -159,7 +159,7 @@ class Narrowing(_Stacked):
 
     def pull_parameters(self, grad: Tensor, grad_low: Tensor, x: Tensor, low: Tensor) -> list[Tensor]:
         """Return the gradients of `parameters()`; `low` from `add`, `grad_low` from `pull`."""
-        return self.split_gradients(grad_low.t() @ x, grad.t() @ low) if self.rank else []
+        return self.split_gradients(grad_low.t() @ x, grad.t() @ low)
 
 
 def weight_of(linear: nn.Module) -> Tensor:
