@@ -28,7 +28,8 @@ class Reading:
     def now(cls) -> "Reading":
         """Read the clocks."""
         every = psutil.cpu_times(percpu=True)
-        allowed = [every[core] for core in os.sched_getaffinity(0) if core < len(every)]
+        mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every))  # macOS has no such call
+        allowed = [every[core] for core in mine if core < len(every)]
         busy = sum(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0) for times in allowed)  # guests are in user
         return cls(time.monotonic(), busy, time.process_time())
 
