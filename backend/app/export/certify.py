@@ -13,7 +13,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from app.datasets.tokenizer_files import load_tokenizer_files
 from app.export import llama_cpp, loading_back
 from app.export.places import Compared, choose, thinned
 from app.export.scoring import Scores, divergence, first, score, top1_agreement
+from app.hardware.cores import list_usable_cores
 from app.storage.job_dir import JobDir, utc_now
 from app.training.loading import count_free_cores
 from app.training.lora import WEIGHTS_NAME
@@ -185,7 +185,7 @@ class Certifier:
         files = load_tokenizer_files(self._base)
         plain_id = files.tokenizer.encode("a", add_special_tokens=False).ids[0]
         try:
-            answered = llama_cpp.ask(file, rows, compared.prompts, plain_id, count_free_cores(len(os.sched_getaffinity(0))))
+            answered = llama_cpp.ask(file, rows, compared.prompts, plain_id, count_free_cores(len(list_usable_cores())))
         except llama_cpp.LlamaCppFailed as error:
             self._notices.append(Notice(key="export_failed.llama_cpp", params={"reason": str(error)}))
             return None

@@ -4,7 +4,6 @@ Graphics cards come from NVML (the driver's own library), everything else from t
 and processor limits count: what cgroups deny does not exist for a job.
 """
 
-import os
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 
 from app.contracts.hardware import Device, Hardware
 from app.hardware.cgroups import find_memory_limit, find_processor_limit
+from app.hardware.cores import list_usable_cores
 from app.hardware.nvidia import Cards, find_cards
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -88,7 +88,7 @@ def read_processor(proc: Path, sys: Path) -> Processor:
         blocks = [_fields(block) for block in (proc / "cpuinfo").read_text().split("\n\n") if block.strip()]
     except OSError:
         blocks = []
-    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    allowed = set(list_usable_cores())
     usable = [block for block in blocks if block.get("processor", "").isdigit() and int(block["processor"]) in allowed]
     cores = len({(block.get("physical id", "0"), block.get("core id", block["processor"])) for block in usable})
     if not cores:

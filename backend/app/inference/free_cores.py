@@ -4,11 +4,12 @@ Who runs at one instant says little: a question over HTTP is brought by programs
 and an answer that left a core to them would leave it idle to its end.
 """
 
-import os
 import time
 from dataclasses import dataclass
 
 import psutil
+
+from app.hardware.cores import list_usable_cores
 
 LOOK_SECONDS = 0.3
 """How often it is looked; the kernel counts in hundredths of a second."""
@@ -28,8 +29,7 @@ class Reading:
     def now(cls) -> "Reading":
         """Read the clocks."""
         every = psutil.cpu_times(percpu=True)
-        mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every))  # macOS has no such call
-        allowed = [every[core] for core in mine if core < len(every)]
+        allowed = [every[core] for core in list_usable_cores() if core < len(every)]
         busy = sum(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0) for times in allowed)  # guests are in user
         return cls(time.monotonic(), busy, time.process_time())
 

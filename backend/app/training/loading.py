@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from app.contracts.events import DownloadProgressed
 from app.contracts.job import ModelSource, TrainingJob
 from app.core.errors import ModelUnavailable, Unsupported
+from app.hardware.cores import list_usable_cores
 from app.storage.job_dir import JobDir
 from app.storage.model_store import ModelStore, fingerprint, missing_files
 from app.training.assembly import prepare_frozen
@@ -81,7 +82,7 @@ def use_physical_cores() -> int:
     A number that someone set on purpose (OMP_NUM_THREADS) stays. Returns the number of threads.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        allowed = len(os.sched_getaffinity(0))
+        allowed = len(list_usable_cores())
         torch.set_num_threads(max(1, min(allowed, psutil.cpu_count(logical=False) or allowed)))
     return torch.get_num_threads()
 
@@ -92,7 +93,10 @@ def count_free_cores(cores: int) -> int:
     Answering is many short products with a wait for every thread after each. Where another program holds a core, two threads
     were measured 20 times slower than one.
     """
-    runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
+    try:
+        runnable = int(Path("/proc/loadavg").read_text("ascii").split()[3].split("/")[0])
+    except OSError:  # macOS does not say
+        return cores
     return max(1, min(cores, cores + 1 - runnable))  # this thread itself is runnable
 
 

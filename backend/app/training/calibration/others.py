@@ -1,28 +1,28 @@
 """How much of the processor other programs used meanwhile."""
 
-import os
 import time
 
 import psutil
+
+from app.hardware.cores import list_usable_cores
 
 
 class BusyOthers:
     """Begins to count when it is made."""
 
     def __init__(self) -> None:
-        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        self._cores = list_usable_cores()
         self._begun = self._read()
 
     def measure_share(self) -> float:
         """Return the share (0..1) of this process's cores that others kept busy since; what a host took away counts."""
         wall, busy, own = (now - before for now, before in zip(self._read(), self._begun, strict=True))
-        count = len(self._cores) if self._cores else psutil.cpu_count() or 1
-        return min(1.0, max(0.0, (busy - own) / (wall * count))) if wall > 0 else 0.0
+        return min(1.0, max(0.0, (busy - own) / (wall * len(self._cores)))) if wall > 0 else 0.0
 
     def _read(self) -> tuple[float, float, float]:
         """Return the time, the busy seconds of the cores, and those of this process."""
         every = psutil.cpu_times(percpu=True)
-        cores = [every[index] for index in self._cores if index < len(every)] if self._cores else every
+        cores = [every[index] for index in self._cores if index < len(every)]
         busy = sum(sum(core) - core.idle - getattr(core, "iowait", 0.0) - _count_twice(core) for core in cores)
         return time.perf_counter(), busy, time.process_time()
 
