@@ -587,7 +587,8 @@ export const en = {
     expected: "Expected",
     right: "as expected",
     forgotten: "General questions: what was forgotten",
-    forgottenHint: "They have nothing to do with your data.",
+    forgottenHint:
+      "They have nothing to do with your data. An answer counts as soon as it holds the word that was looked for, which may be luck; the loss has no such luck.",
     page: "Report as one HTML file",
     json: "as JSON",
   },
