@@ -1,9 +1,18 @@
 """Exports as the API answers them, with sentences in the reader's language."""
 
 from app.api.schemas.errors import ErrorContent
-from app.api.schemas.exports import AgreementRead, CertificateRead, ExportFileRead, ExportList, ExportRead, OfferRead, PushRead
+from app.api.schemas.exports import (
+    AgreementRead,
+    CertificateRead,
+    ExportFileRead,
+    ExportList,
+    ExportRead,
+    MeasuredRead,
+    OfferRead,
+    PushRead,
+)
 from app.api.wording import error_content, notice_read
-from app.contracts.export import Certificate, ExportState
+from app.contracts.export import MEASURED, MEASURED_ON, Certificate, ExportState
 from app.core.messages import Language
 from app.services.export_offers import Offer
 from app.services.export_service import Exported
@@ -46,7 +55,9 @@ def export_list(found: list[Exported], offers: list[Offer], language: Language) 
 def offer_read(offer: Offer, language: Language) -> OfferRead:
     """Return a format with whether it is possible."""
     reason = None if offer.problem is None else notice_read(offer.problem.key, offer.problem.params, language)
-    return OfferRead(format=offer.format, possible=offer.problem is None, reason=reason)
+    found = MEASURED.get(offer.format)
+    measured = None if found is None else MeasuredRead(model_name=MEASURED_ON, **found.model_dump())
+    return OfferRead(format=offer.format, possible=offer.problem is None, reason=reason, measured=measured)
 
 
 def certificate_read(certificate: Certificate, language: Language) -> CertificateRead:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.plans import NoticeRead
-from app.contracts.export import Agreement, ExportFormat, ExportPhase, ExportStatus, PromptCheck
+from app.contracts.export import Agreement, ExportFormat, ExportPhase, ExportStatus, Measured, PromptCheck
 
 
 class StartExportRequest(BaseModel):
@@ -78,12 +78,20 @@ class ExportRead(BaseModel):
     """The latest push since this server started."""
 
 
+class MeasuredRead(Measured):
+    """What packing cost a model that was measured."""
+
+    model_name: str
+
+
 class OfferRead(BaseModel):
     """A format that can be asked for, or why not."""
 
     format: ExportFormat
     possible: bool
     reason: NoticeRead | None
+    measured: MeasuredRead | None
+    """None where nothing is lost but in the last digits."""
 
 
 class OfferList(BaseModel):

@@ -2,7 +2,7 @@ import { Checkbox, Stack, Text } from "@mantine/core";
 import { skipToken, useQuery } from "@tanstack/react-query";
 import { offersQuery } from "@/api/exports";
 import { useMessages } from "@/hooks/useMessages";
-import type { ExportFormat } from "@/types/api";
+import type { ExportFormat, ExportOffer } from "@/types/api";
 
 interface ExportTicksProps {
   model: string | undefined;
@@ -13,7 +13,9 @@ interface ExportTicksProps {
 
 /** Formats to write the trained model in; what this model cannot become is said here, before it is trained. */
 export function ExportTicks({ model, value, onChange }: ExportTicksProps) {
-  const { t } = useMessages();
+  const { t, format } = useMessages();
+  const what = ({ format: name, measured }: ExportOffer): string =>
+    t.exports.what[name] + (measured ? ` ${t.exports.measured(measured.model_name, format.percent(measured.top1))}` : "");
   const options = offersQuery(model);
   const { data: offers } = useQuery({ ...options, queryFn: model ? options.queryFn : skipToken });
   return (
@@ -30,7 +32,7 @@ export function ExportTicks({ model, value, onChange }: ExportTicksProps) {
               value={offer.format}
               disabled={!offer.possible}
               label={t.exports.names[offer.format]}
-              description={offer.reason ? <Text span size="xs">{offer.reason.message}</Text> : t.exports.what[offer.format]}
+              description={offer.reason ? <Text span size="xs">{offer.reason.message}</Text> : what(offer)}
             />
           ))}
         </Stack>

@@ -47,7 +47,7 @@ function Made({ jobId, made }: { jobId: string; made: Export }) {
 }
 
 function Item({ jobId, offer, made }: { jobId: string; offer: ExportOffer; made: Export | undefined }) {
-  const { t } = useMessages();
+  const { t, format } = useMessages();
   const start = useStartExport(jobId);
   const drop = useDeleteExport(jobId);
   const busy = made !== undefined && isUnderWay(made);
@@ -55,7 +55,10 @@ function Item({ jobId, offer, made }: { jobId: string; offer: ExportOffer; made:
     <li className={classes.item} data-testid={`export-${offer.format}`}>
       <div className={classes.head}>
         <span className={classes.name}>{t.exports.names[offer.format]}</span>
-        <span className={classes.what}>{t.exports.what[offer.format]}</span>
+        <span className={classes.what}>
+          {t.exports.what[offer.format]}
+          {offer.measured && ` ${t.exports.measured(offer.measured.model_name, format.percent(offer.measured.top1))}`}
+        </span>
         {made?.status === "succeeded" && <Pill tone="good">{t.exports.checked}</Pill>}
         {made?.status === "failed" && <Pill tone="bad">{t.exports.failed}</Pill>}
         {busy ? (
