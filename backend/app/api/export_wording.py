@@ -7,8 +7,8 @@ from app.api.schemas.exports import (
     ExportFileRead,
     ExportList,
     ExportRead,
-    MeasuredRead,
     OfferRead,
+    PackedRead,
     PushRead,
 )
 from app.api.wording import error_content, notice_read
@@ -56,7 +56,7 @@ def offer_read(offer: Offer, language: Language) -> OfferRead:
     """Return a format with whether it is possible."""
     reason = None if offer.problem is None else notice_read(offer.problem.key, offer.problem.params, language)
     found = MEASURED.get(offer.format)
-    measured = None if found is None else MeasuredRead(model_name=MEASURED_ON, **found.model_dump())
+    measured = None if found is None else PackedRead(model_name=MEASURED_ON, **found.model_dump())
     return OfferRead(format=offer.format, possible=offer.problem is None, reason=reason, measured=measured)
 
 

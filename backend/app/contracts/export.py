@@ -16,7 +16,7 @@ ExportStatus = Literal["queued", "running", "succeeded", "failed"]
 ExportPhase = Literal["writing", "reference", "loading_back", "llama_cpp", "finishing"]
 
 
-class Measured(Frozen):
+class PackingCost(Frozen):
     """What packing cost another model: a figure before one chooses. The certificate tells it of one's own."""
 
     top1: float
@@ -27,12 +27,12 @@ class Measured(Frozen):
 
 MEASURED_ON = "SmolLM2-135M"
 """A small model suffers more than large ones do."""
-MEASURED: dict[ExportFormat, Measured] = {
-    "gguf-q8_0": Measured(top1=0.9912, kl=0.0030),
-    "gguf-q6_k": Measured(top1=0.9, kl=0.1),
-    "gguf-q5_k_m": Measured(top1=0.9, kl=0.1),
-    "gguf-q4_k_m": Measured(top1=0.9, kl=0.1),
-    "gguf-q4_0": Measured(top1=0.652, kl=0.63),
+MEASURED: dict[ExportFormat, PackingCost] = {
+    "gguf-q8_0": PackingCost(top1=0.9912, kl=0.0030),
+    "gguf-q6_k": PackingCost(top1=0.9, kl=0.1),
+    "gguf-q5_k_m": PackingCost(top1=0.9, kl=0.1),
+    "gguf-q4_k_m": PackingCost(top1=0.9, kl=0.1),
+    "gguf-q4_0": PackingCost(top1=0.652, kl=0.63),
 }
 """Loaded back by transformers; from docs/benchmarks/exports, whose files a test reads."""
 

@@ -2113,13 +2113,13 @@ export interface components {
             /** Facts */
             facts: components["schemas"]["ProbedFact"][];
             /** Knowledge */
-            knowledge: components["schemas"]["app__api__schemas__reports__MeasuredRead"][];
+            knowledge: components["schemas"]["MeasuredRead"][];
             /** Max New Tokens */
             max_new_tokens: number;
             /** Measured Rows */
             measured_rows: number;
             /** Measures */
-            measures: components["schemas"]["app__api__schemas__reports__MeasuredRead"][];
+            measures: components["schemas"]["MeasuredRead"][];
             /** Remarks */
             remarks: components["schemas"]["NoticeRead"][];
             /** Rows In All */
@@ -3081,6 +3081,40 @@ export interface components {
             tuned: number;
         };
         /**
+         * MeasuredRead
+         * @description One measure of both models on the same rows, with its name in the reader's language.
+         */
+        MeasuredRead: {
+            /** Base */
+            base: number;
+            /** Change */
+            change: number;
+            /** High */
+            high: number;
+            /** Label */
+            label: string;
+            /** Low */
+            low: number;
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "loss" | "accuracy" | "exact" | "json_valid" | "json_equal" | "overlap" | "known";
+            /** Prompted */
+            prompted: number | null;
+            /** Rows */
+            rows: number;
+            /** Share */
+            share: boolean;
+            /** Tuned */
+            tuned: number;
+            /**
+             * Verdict
+             * @enum {string}
+             */
+            verdict: "better" | "worse" | "no_effect";
+        };
+        /**
          * MemoryParts
          * @description Peak memory by purpose, in bytes.
          */
@@ -3311,7 +3345,7 @@ export interface components {
              * @enum {string}
              */
             format: "adapter" | "merged" | "gguf-f16" | "gguf-q8_0" | "gguf-q6_k" | "gguf-q5_k_m" | "gguf-q4_k_m" | "gguf-q4_0";
-            measured: components["schemas"]["app__api__schemas__exports__MeasuredRead"] | null;
+            measured: components["schemas"]["PackedRead"] | null;
             /** Possible */
             possible: boolean;
             reason: components["schemas"]["NoticeRead"] | null;
@@ -3404,6 +3438,18 @@ export interface components {
             warmup_ratio: number;
             /** Weight Decay */
             weight_decay: number;
+        };
+        /**
+         * PackedRead
+         * @description What packing cost a model that was measured.
+         */
+        PackedRead: {
+            /** Kl */
+            kl: number;
+            /** Model Name */
+            model_name: string;
+            /** Top1 */
+            top1: number;
         };
         /** Page[FileRead] */
         Page_FileRead_: {
@@ -5132,52 +5178,6 @@ export interface components {
             prompt_tokens: number;
             /** Total Tokens */
             total_tokens: number;
-        };
-        /**
-         * MeasuredRead
-         * @description What packing cost a model that was measured.
-         */
-        app__api__schemas__exports__MeasuredRead: {
-            /** Kl */
-            kl: number;
-            /** Model Name */
-            model_name: string;
-            /** Top1 */
-            top1: number;
-        };
-        /**
-         * MeasuredRead
-         * @description One measure of both models on the same rows, with its name in the reader's language.
-         */
-        app__api__schemas__reports__MeasuredRead: {
-            /** Base */
-            base: number;
-            /** Change */
-            change: number;
-            /** High */
-            high: number;
-            /** Label */
-            label: string;
-            /** Low */
-            low: number;
-            /**
-             * Name
-             * @enum {string}
-             */
-            name: "loss" | "accuracy" | "exact" | "json_valid" | "json_equal" | "overlap" | "known";
-            /** Prompted */
-            prompted: number | null;
-            /** Rows */
-            rows: number;
-            /** Share */
-            share: boolean;
-            /** Tuned */
-            tuned: number;
-            /**
-             * Verdict
-             * @enum {string}
-             */
-            verdict: "better" | "worse" | "no_effect";
         };
     };
     responses: never;

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.api.schemas.errors import ErrorContent
 from app.api.schemas.plans import NoticeRead
-from app.contracts.export import Agreement, ExportFormat, ExportPhase, ExportStatus, Measured, PromptCheck
+from app.contracts.export import Agreement, ExportFormat, ExportPhase, ExportStatus, PackingCost, PromptCheck
 
 
 class StartExportRequest(BaseModel):
@@ -78,7 +78,7 @@ class ExportRead(BaseModel):
     """The latest push since this server started."""
 
 
-class MeasuredRead(Measured):
+class PackedRead(PackingCost):
     """What packing cost a model that was measured."""
 
     model_name: str
@@ -90,7 +90,7 @@ class OfferRead(BaseModel):
     format: ExportFormat
     possible: bool
     reason: NoticeRead | None
-    measured: MeasuredRead | None
+    measured: PackedRead | None
     """None where nothing is lost but in the last digits."""
 
 
