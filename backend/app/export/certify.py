@@ -3,9 +3,8 @@
 Where the bounds come from:
 - Weights in 16 or 32 bits must leave the answers alone: the share of equal likeliest tokens (0.995 for bf16, 0.999 for fp16 and
   fp32) and 0.002 nats are this project's requirement, not a finding. What the embedded model reaches: docs/benchmarks/exports.md.
-- Q8_0 and Q4_0: guesses with room around what was measured on SmolLM2-135M alone (same file: 99.12 % and 0.0030 nats, 65.2 %
-  and 0.63 nats). They only tell a lossy file from a broken one; what 8 and 4 bits cost depends on the model and is shown.
-- Q6_K, Q5_K_M and Q4_K_M: guesses without a measurement, put between those two in the order of their bits.
+- Packed weights: guesses with room around what was measured on SmolLM2-135M alone (contracts/export.py: MEASURED). They only tell
+  a lossy file from a broken one; what few bits cost depends on the model and is shown.
 - The share of equal prompts (0.95): a guess.
 """
 

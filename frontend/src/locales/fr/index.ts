@@ -583,7 +583,7 @@ export const fr: Messages = {
     figures: "Modèle d’origine et modèle entraîné sur les mêmes lignes",
     promptUsed: (examples: number) => `La consigne, avec ${examples} lignes d’entraînement comme exemples :`,
     worst: (count: number) => `Réponses, les plus mauvaises d’abord (${count})`,
-    worstHint: (answered: string, all: string, tokens: string) => `${answered} lignes mises de côté sur ${all} ont reçu une réponse, de ${tokens} tokens au plus.`,
+    worstHint: (answered: string, all: string, tokens: string) => `${answered} lignes mises de côté sur ${all} ont reçu une réponse, de ${tokens} jetons au plus.`,
     row: (row: string) => `Ligne ${row}`,
     expected: "Attendu",
     right: "comme attendu",
