@@ -9,13 +9,13 @@ import pytest
 
 from tests.cli.on_terminal import Session, run_on_terminal
 
-ROWS = 250_000
+ROWS = 700_000
 _BYTES = re.compile(r"([\d.]+)/([\d.]+) MB")
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table that takes seconds to read."""
+    """A table of 40 MB, which takes more than a second to read."""
     path = tmp_path_factory.mktemp("large") / "rows.csv"
     rows = (f'"What is number {number}, please?",It is {number * 7} and nothing else.\n' for number in range(ROWS))
     path.write_text("question,answer\n" + "".join(rows))
@@ -31,8 +31,8 @@ def shown_megabytes(session: Session) -> list[float]:
     return [float(found[1]) for frame in session.frames if (found := _BYTES.search(frame))]
 
 
-@pytest.mark.parametrize("columns", [100, 60])
-def test_a_check_draws_a_bar_that_grows_and_leaves_only_its_answer(large: Path, tmp_path: Path, columns: int) -> None:
+def test_a_check_draws_a_bar_that_grows_and_leaves_only_its_answer(large: Path, tmp_path: Path) -> None:
+    columns = 60
     session = run_on_terminal(["data", "check", str(large)], environment(tmp_path), columns=columns)
     assert session.status == 0
     shown = shown_megabytes(session)
@@ -40,7 +40,7 @@ def test_a_check_draws_a_bar_that_grows_and_leaves_only_its_answer(large: Path, 
     bars = [frame for frame in session.frames if "━" in frame]
     assert all(frame.startswith("Reading") and len(frame) <= columns for frame in bars) and "MB/s" in bars[-1]
     assert not any("━" in line for line in session.screen)
-    assert session.screen[0] == "rows.csv" and "250000" in session.screen[1].replace(",", "")
+    assert session.screen[0] == "rows.csv" and str(ROWS) in session.screen[1]
 
 
 def test_an_import_draws_its_bar_in_french_and_keeps_the_answer_alone_for_programs(large: Path, tmp_path: Path) -> None:
