@@ -90,7 +90,7 @@ def test_an_import_says_what_was_settled_and_what_is_only_proposed(affinage: Aff
     file.write_text("Katalog 2026\nBetreff,Sendung\nWo ist mein Paket?,Es ist unterwegs.\nWann kommt es?,Es kommt morgen.\n")
     for command in ("check", "import"):
         shown = affinage("data", command, str(file)).stdout
-        assert "1 lines above the header were passed over." in shown
+        assert "Lines above the header, passed over: 1." in shown
         assert "? Not certain which column plays which part." in shown
         assert "--shape question_answer --map instruction=Betreff --map output=Sendung" in shown
 

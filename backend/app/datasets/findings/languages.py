@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 _COMMON_WORDS = {
-    "en": "the and of to in is that for it with as was on are this be by from at or an not have you your which can their has",
-    "fr": "le la les des et est une dans que qui pour pas sur au avec il ce plus par sont vous nous cette ou être aux du ne",
+    "en": "the and of to in is that for it with as was on are this be by from at or an not have you your which can their has"
+    " what how why where who would could should my his there here they them about into if but we she",
+    "fr": "le la les des et est une dans que qui pour pas sur au avec il ce plus par sont vous nous cette ou être aux du ne"
+    " à où été je mais comme elle ses leur très aussi tout bien fait peut votre notre vos nos quel quelle combien quand comment"
+    " pourquoi cela ça qu ici même encore toujours chez entre sans après avant",
     "de": "der die das und ist nicht ein eine zu den von mit sich auf für dem sie des im wird auch als werden oder dass ich",
     "es": "el los las y es una que en por con para del se como más pero su al lo está son puede este también muy usted hay",
     "it": "il gli di e è una che per con del della non sono nel si anche come più alla questo dei delle essere ha molto",

@@ -171,6 +171,8 @@ def test_what_is_masked_is_gone_and_the_rest_stays() -> None:
 @pytest.mark.parametrize(
     ("text", "language"),
     [
+        ("Où est la gare ? Au bout de la rue, à dix minutes à pied.", "fr"),
+        ("Combien coûte un billet pour la ville ? Douze euros, sans le tarif réduit.", "fr"),
         ("The king of the island was not there when they came, and this is what they found.", "en"),
         ("Le roi n’était pas sur l’île quand ils sont venus, et voici ce que vous avez dans la maison.", "fr"),
         ("Der König war nicht auf der Insel, und das ist es, was sie mit dem Buch von ihm wird.", "de"),
