@@ -17,7 +17,7 @@ from app.services.finetuning_service import MODEL_CONFIGS
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE = "<!-- Written by `make gen` (scripts/gen_reference.py) from the code. Do not edit. -->\n\n"
-NOT_FOR_THE_LIST = ("cli", "field", "note")
+NOT_FOR_THE_LIST = ("cli", "field", "note", "word")
 """Labels and parts of sentences, not messages with a code."""
 
 

@@ -9,6 +9,8 @@ from importlib.resources import files
 from typing import Literal
 
 Language = Literal["en", "fr"]
+WORDS = frozenset(("kind", "reason"))
+"""Parameters that may be a word or a sentence of a library; `word.*` says it in the reader's language where it is known."""
 LANGUAGES: tuple[Language, ...] = ("en", "fr")
 
 
@@ -24,6 +26,9 @@ def localise(key: str, language: Language = "en", /, **params: object) -> tuple[
     """Return (message, hint) for `key` with `params` filled in. Raise KeyError for an unknown key."""
     entry = catalogue(language)[key]
     shown = {name: _DecimalComma(value) if type(value) is float and language == "fr" else value for name, value in params.items()}
+    for name in WORDS.intersection(shown):
+        if word := catalogue(language).get(f"word.{shown[name]}"):
+            shown[name] = word["message"]
     return entry["message"].format(**shown), entry.get("hint", "").format(**shown)
 
 

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,31 @@ def test_broken_json_is_refused_with_line_and_column(tmp_path: Path, content: st
     error = refusal(tmp_path, content, "file.json")
     assert error.key == "dataset_invalid.json"
     assert (error.params["line"], error.params["column"]) == (line, column)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1,]",
+        "[1 2]",
+        '{"a" 1}',
+        "{a: 1}",
+        '["a',
+        '["\n"]',
+        '["\\q"]',
+        '["\\u1"]',
+        "[1] 2",
+        "[1e999]",
+        "[1",
+        "[" + "9" * 5000 + "]",
+        "tru",
+    ],
+)
+def test_the_reason_why_json_is_refused_is_told_in_both_languages(tmp_path: Path, content: str) -> None:
+    error = refusal(tmp_path, content, "file.json")
+    reasons = [re.search(r"\((.*)\)", error.text(language)[0]) for language in ("en", "fr")]
+    assert reasons[0] and reasons[1] and reasons[0][1] != reasons[1][1]
+    assert "xpecting" not in reasons[0][1]
 
 
 def test_a_break_far_inside_a_long_array_is_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
