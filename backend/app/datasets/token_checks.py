@@ -6,7 +6,6 @@ written twice, a template inside a template, hardly a token that is trained.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Literal
 
 from app.contracts.dataset import Example
@@ -77,18 +76,10 @@ def holds_template(example: Example) -> bool:
 
 def find_ends(ids: Sequence[int], trained: Sequence[bool], stop_ids: frozenset[int]) -> Iterator[int]:
     """Yield the number of tokens up to the end of each trained stretch that is closed by one of `stop_ids`."""
-    for place in sorted(place for stop in stop_ids for place in _find_all(ids, stop)):
-        if trained[place] and (place + 1 == len(ids) or not trained[place + 1]):
+    for place, token in enumerate(ids):
+        last = place + 1 == len(ids) or not trained[place + 1]
+        if trained[place] and last and token in stop_ids:
             yield place + 1
-
-
-def _find_all(ids: Sequence[int], wanted: int) -> Iterator[int]:
-    """Yield the places of one token; a search by the sequence itself is many times as fast as a loop."""
-    place = -1
-    with suppress(ValueError):
-        while True:
-            place = ids.index(wanted, place + 1)
-            yield place
 
 
 def check_tokens(counts: Sequence[TokenCount], cut: Cut, *, classes: bool = False) -> list[TokenCheck]:
