@@ -7,7 +7,7 @@ change in the middle of a run alters the result beyond rounding.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import torch
@@ -106,14 +106,20 @@ class Computer:
 
     def row_losses(self, rows: Sequence[Row]) -> list[float]:
         """Return the summed loss of each row in nats, without gradients and without dropout."""
-        found = [0.0] * len(rows)
+        return self.grouped_losses([[row] for row in rows])
+
+    def grouped_losses(self, groups: Sequence[Group]) -> list[float]:
+        """Return the same of the rows of `groups`, one group after the other, in the micro-batches of `accumulate_compared`."""
+        starts = [0, *accumulate(len(group) for group in groups)]
+        found = [0.0] * starts[-1]
 
         def note(losses: Tensor, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-            for place, loss in zip(places, losses.tolist(), strict=True):
-                found[place] = loss
+            rows = [row for place in places for row in range(starts[place], starts[place + 1])]
+            for row, loss in zip(rows, losses.tolist(), strict=True):
+                found[row] = loss
             return losses.sum(), losses[:0]
 
-        self.compared([[row] for row in rows], note)
+        self.compared(groups, note)
         return found
 
     def split(self, rows: Sequence[Row]) -> list[list[Row]]:

@@ -216,6 +216,45 @@ def test_preferences_are_learned_and_the_base_is_the_reference(method: str, llam
     assert [event.rows for event in evaluations] == [6] * 4
 
 
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_the_reference_is_computed_in_the_micro_batches_that_are_learned(
+    lanes: int, method: str, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 16 bits a row's log-probability depends on the rows beside it: only so nothing has moved before the first step."""
+    monkeypatch.setattr("app.training.engine.use_physical_cores", lambda: lanes)
+    real, computed = Computer._losses_of, []
+
+    def note(self: Computer, rows: list[Row]) -> Tensor:
+        computed.append((torch.is_grad_enabled(), tuple(tuple(row.ids) for row in rows)))
+        return real(self, rows)
+
+    monkeypatch.setattr(Computer, "_losses_of", note)
+    monkeypatch.setattr("app.training.engine.probe", lambda *_: None)
+    make = pairs if method == "dpo" else judged
+    rows = [row.model_copy(update={"messages": wordy(row.messages, row.row)}) for row in make(30)]
+    job_dir = make_job(
+        tmp_path / "job", llama, train=rows[:21], heldout=rows[21:], method=method, dtype="bfloat16", num_epochs=1,
+        learning_rate=1e-30, dropout=0.2,
+    )  # fmt: skip
+    report = train(job_dir, StopWatch(job_dir))
+    learned = [part for learns, part in computed if learns]
+    read = [part for learns, part in computed if not learns]
+    assert len(learned) >= 3 and set(learned) <= set(read)
+    assert all(read.count(part) > 1 for part in set(read) - set(learned))  # of each evaluation, and of KTO's foreign answers
+    start = pytest.approx(math.log(2) if method == "dpo" else 0.5, abs=1e-7)
+    assert [event.loss for event in steps_of(job_dir)] == [start] * 3
+    assert (report.loss_before, report.loss_after) == (start, start)
+    assert report.measures_before["reward_margin"] == 0
+
+
+def wordy(messages: list[Message] | None, number: int) -> list[Message]:
+    """Return the conversation with a question of another length."""
+    assert messages is not None
+    first = messages[0].model_copy(update={"content": f"{messages[0].content} {'ab ' * (number * 7 % 23)}"})
+    return [first, *messages[1:]]
+
+
 @pytest.mark.parametrize("heldout", [1, 2])
 def test_without_another_question_nothing_is_said_about_the_move(heldout: int, llama: Path, tmp_path: Path) -> None:
     """Of one held-out answer, or of both to one question, none can be set behind another question."""

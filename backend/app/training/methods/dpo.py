@@ -15,10 +15,7 @@ from torch.nn import functional as F
 
 from app.training.batching import Row
 from app.training.gradient import Computer
-from app.training.methods.interface import Outcome
-
-PAIRS_TOGETHER = 256
-"""Pairs of an evaluation that are in memory at the same time."""
+from app.training.methods.interface import EXAMPLES_TOGETHER, Outcome
 
 
 class Dpo:
@@ -40,7 +37,7 @@ class Dpo:
 
     def evaluate(self, compute: Computer) -> Outcome:
         """Return the mean loss of all pairs."""
-        parts = [range(start, min(start + PAIRS_TOGETHER, len(self))) for start in range(0, len(self), PAIRS_TOGETHER)]
+        parts = [range(len(self))[start : start + EXAMPLES_TOGETHER] for start in range(0, len(self), EXAMPLES_TOGETHER)]
         return self._outcome([compute.compared(self._pairs(part), partial(self._judge, part)) for part in parts], len(self))
 
     def _pairs(self, places: Sequence[int]) -> list[list[Row]]:

@@ -11,6 +11,9 @@ from typing import Protocol
 from app.training.batching import Row
 from app.training.gradient import Computer
 
+EXAMPLES_TOGETHER = 256
+"""Examples of preferences that are in memory at the same time in an evaluation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -16,10 +16,7 @@ from torch import Tensor
 
 from app.training.batching import Row
 from app.training.gradient import Computer
-from app.training.methods.interface import Outcome
-
-ROWS_TOGETHER = 256
-"""Rows of an evaluation that are in memory at the same time."""
+from app.training.methods.interface import EXAMPLES_TOGETHER, Outcome
 
 
 class Mismatched(Sequence[Row]):
@@ -79,7 +76,7 @@ class Kto:
     def evaluate(self, compute: Computer) -> Outcome:
         """Return the mean loss of all rows."""
         moved = self._measure_move(compute, range(len(self)))
-        parts = [range(start, min(start + ROWS_TOGETHER, len(self))) for start in range(0, len(self), ROWS_TOGETHER)]
+        parts = [range(len(self))[start : start + EXAMPLES_TOGETHER] for start in range(0, len(self), EXAMPLES_TOGETHER)]
         summed = [compute.compared([[row] for row in self.rows_of(part)], partial(self._judge, moved, part)) for part in parts]
         return self._outcome(summed, len(self), moved)
 
@@ -87,7 +84,7 @@ class Kto:
         """Return z over the rows at `places`; 0 where there is no answer to another question."""
         if not self.mismatched:
             return 0.0
-        parts = [places[start : start + ROWS_TOGETHER] for start in range(0, len(places), ROWS_TOGETHER)]
+        parts = [places[start : start + EXAMPLES_TOGETHER] for start in range(0, len(places), EXAMPLES_TOGETHER)]
         losses = chain.from_iterable(compute.row_losses([self.mismatched[place] for place in part]) for part in parts)
         ratios = [-loss - self.mismatched_reference[place] for loss, place in zip(losses, places, strict=True)]
         mean = sum(ratios) / len(ratios)

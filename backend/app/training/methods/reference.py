@@ -2,40 +2,50 @@
 
 The adapter adds nothing before its first step, so that model is the base with the adapter off, and no second one is ever
 held. (Continued from another job, it is the model which that job left: the policy that the preferences are to change.)
+
+In 16 bits a row's log-probability depends on the rows beside it: sums of other sizes are rounded in another order. So the
+reference is computed in the very micro-batches in which the rows are learned in the first epoch, and judged in each
+evaluation: before the first step the ratio of both models is exactly 1.
 """
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from app.contracts.events import Noted
 from app.contracts.job import TrainingJob
 from app.core.errors import Diverged
+from app.planner.run_shape import count_group
 from app.storage.job_dir import fsync_folder
 from app.training.batching import Row
 from app.training.gradient import Computer
 from app.training.repeating import compute_finite, is_finite, name_rows
 
-ROWS_TOGETHER = 256
 
-
-def find_reference(compute: Computer, job: TrainingJob, rows: Sequence[Row], file: Path) -> "array[float]":
+def find_reference(
+    compute: Computer, job: TrainingJob, rows: Sequence[Row], parts: Iterable[Sequence[int]], file: Path
+) -> "array[float]":
     """Return the summed log-probability of each row's trained tokens, in nats; from `file` where an attempt left it there.
 
-    Call it while the adapter is as it was at the start. Raises OSError (disk full), Diverged for rows without a number.
+    `parts` are the places of the examples that are computed together. Call it while the adapter is as it was at the start.
+    Raises OSError (disk full), Diverged for rows without a number.
     """
-    known = array("d")
+    known = array("d", bytes(8 * len(rows)))
     if file.is_file() and file.stat().st_size == len(rows) * known.itemsize:
-        known.frombytes(file.read_bytes())
-        return known
-    for start in range(0, len(rows), ROWS_TOGETHER):
-        block = [rows[place] for place in range(start, min(start + ROWS_TOGETHER, len(rows)))]
-        losses = compute_finite(compute, job, partial(_read, rows=block), tuple, partial(_note_not_finite, block))
+        return array("d", file.read_bytes())
+    group = count_group(job.method)
+    for part in parts:
+        places = [range(group * example, group * (example + 1)) for example in part]
+        groups = [[rows[place] for place in together] for together in places]
+        flat = list(chain.from_iterable(groups))
+        losses = compute_finite(compute, job, partial(_read, groups=groups), tuple, partial(_note_not_finite, flat))
         if not is_finite(*losses):
-            raise Diverged("reference", rows=name_rows(block))
-        known.extend(-loss for loss in losses)
+            raise Diverged("reference", rows=name_rows(flat))
+        for place, loss in zip(chain.from_iterable(places), losses, strict=True):
+            known[place] = -loss
     aside = file.with_name(f".{file.name}.tmp")
     with aside.open("wb") as out:
         out.write(known.tobytes())
@@ -46,8 +56,8 @@ def find_reference(compute: Computer, job: TrainingJob, rows: Sequence[Row], fil
     return known
 
 
-def _read(compute: Computer, rows: Sequence[Row]) -> list[float]:
-    return compute.row_losses(rows)
+def _read(compute: Computer, groups: Sequence[Sequence[Row]]) -> list[float]:
+    return compute.grouped_losses(groups)
 
 
 def _note_not_finite(rows: Sequence[Row]) -> Noted:
