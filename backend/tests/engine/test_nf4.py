@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from app.training.checkpoint import list_checkpoints
 from app.training.engine import train
-from app.training.loading import load_model
-from app.training.lora import LoraLayer, adapter_tensors, attach
+from app.training.loading import four_bits, load_model
+from app.training.lora import LoraLayer, adapter_tensors, attach, save_adapter
 from app.training.stopping import Stopped, StopWatch
 from tests.engine.test_engine import StopAfter, adapter, steps_of
 from tests.engine.test_lora import IDS
@@ -78,6 +80,50 @@ def test_losses_and_gradients_are_those_of_the_dequantised_weights(
     for key, gradient in packed.items():
         assert gradient is not None and whole[key] is not None
         assert (gradient - whole[key]).norm() <= 1e-4 * whole[key].norm(), key
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_losses_and_gradients_are_those_of_peft(
+    name: str, use_dora: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Of the same 4-bit weights, loaded by transformers alone, under the same adapter, loaded by PEFT."""
+    folder = request.getfixturevalue(name)
+    job = make_job(
+        tmp_path / "job", folder, train=examples(1), heldout=[], targets=TARGETS[name], quantization="nf4",
+        lora={"use_dora": use_dora},
+    ).read_job()  # fmt: skip
+    ours = load_model(job, torch.device("cpu"))
+    torch.manual_seed(1)
+    attach(ours, job.lora)
+    for key, tensor in sorted(adapter_tensors(ours).items()):
+        if "magnitude" not in key:
+            nn.init.normal_(tensor, std=0.1)
+    save_adapter(ours, tmp_path / "adapter", "org/name", job.lora)
+    loss = ours(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, quantization_config=four_bits(torch.float32), device_map={"": "cpu"}
+    )
+    theirs = PeftModel.from_pretrained(base, tmp_path / "adapter", is_trainable=True)
+    for module in theirs.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    expected = theirs.train()(input_ids=IDS, labels=IDS).loss
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    gradients = {
+        key.replace(".default", "").replace("_vector.weight", "_vector"): parameter.grad
+        for key, parameter in theirs.named_parameters()
+        if parameter.requires_grad
+    }
+    found = adapter_tensors(ours)
+    assert len(found) == len(gradients)
+    for key, parameter in found.items():
+        gradient = gradients[key]
+        assert parameter.grad is not None and gradient is not None
+        assert (parameter.grad - gradient).norm() <= 1e-4 * gradient.norm(), key
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
