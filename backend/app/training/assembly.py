@@ -18,6 +18,7 @@ from app.training.attention import choose_attention
 from app.training.batching import MicroBatch
 from app.training.blocks import fuse_blocks
 from app.training.eight_bit import EightBitAdamW
+from app.training.liger import is_installed, use_liger
 from app.training.lora import attach, note_change
 from app.training.loss import LossHead
 
@@ -85,6 +86,8 @@ def assemble(
     parameters = attach(model, lora)
     if kind == "cpu":
         fuse_blocks(model)
+    elif parameters[0].device.type == "cuda" and is_installed():  # on `meta` a trace counts what it takes without
+        use_liger(model)
     optimizer: torch.optim.Optimizer
     if takes_eight_bits(kind, quantization):
         optimizer = EightBitAdamW(parameters, lr=learning_rate, weight_decay=weight_decay)

@@ -29,6 +29,7 @@ from app.training.assembly import assemble, finish_gradient, update
 from app.training.batching import Row, epoch_order, steps_per_epoch
 from app.training.checkpoint import RunState, restore_checkpoint, save_checkpoint
 from app.training.gradient import Computer, Limits
+from app.training.graphs import find_graphs
 from app.training.lanes import Lanes
 from app.training.loading import check_unchanged, fetch_weights, find_device, is_changed, load_model, use_physical_cores
 from app.training.lora import WEIGHTS_NAME, load_tensors
@@ -124,6 +125,16 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
         stop.check,
         LossScale.of(job.dtype),
         Lanes(limits.lanes, threads),
+        find_graphs(
+            built.head,
+            parameters,
+            device,
+            renderer.pad_id,
+            opt.max_length,
+            checkpointing=opt.gradient_checkpointing,
+            quantized=job.quantization != "none",
+            say_closed=lambda reason: job_dir.append(Noted(level="info", key="graphs_closed", params={"reason": reason})),
+        ),
     )
     learned, unseen = prepare(job, compute, train_set, heldout)
     epoch_steps = steps_per_epoch(len(learned), opt.effective_batch_size)

@@ -23,6 +23,7 @@ from app.training.attention import can_unpack
 from app.training.batching import MicroBatch, Row, collate, count_shared, pays_to_pack, split
 from app.training.card_attention import takes_ragged
 from app.training.dropout import draw_seeds, masks_from
+from app.training.graphs import Graphs
 from app.training.lanes import Lanes
 from app.training.lora import has_dropout
 from app.training.loss import LossHead
@@ -70,6 +71,8 @@ class Computer:
     scale: LossScale = field(default_factory=LossScale)
     """What gradients are multiplied by: whoever uses them divides."""
     lanes: Lanes = field(default_factory=Lanes)
+    graphs: Graphs | None = None
+    """What records micro-batches of small models on a card."""
 
     def accumulate_gradient(self, rows: Sequence[Row]) -> float:
         """Add the gradient of the summed loss of `rows` to the parameters; return the sum in nats.
@@ -139,7 +142,10 @@ class Computer:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in parts:
             self.check_stop()
-            total += add_gradient(self.head, self._collate(part), self.scale.value)
+            if self.graphs is not None and self.graphs.takes(part):
+                total += self.graphs.add_gradient(part, self.scale.value)
+            else:
+                total += add_gradient(self.head, self._collate(part), self.scale.value)
         return total.item()
 
     def _accumulate_aside(self, parts: Sequence[Sequence[Row]]) -> float:
@@ -255,9 +261,11 @@ class Computer:
             # Outside the handler: the exception held the frames, and they the tensors.
             for parameter in self.parameters:
                 parameter.grad = None
+            freed = self.graphs is not None and self.graphs.close()
             release()
             self.set_random_state(random_state)
-            self._halve(*measure_largest())
+            if not freed:  # else first the same again without recordings
+                self._halve(*measure_largest())
 
     def _largest_part(self, rows: Sequence[Row]) -> tuple[int, int]:
         return max(len(part) for part in self.split(rows)), 1

@@ -95,7 +95,7 @@ def _in_fp32(compute: Computer, job: TrainingJob, random_state: list[torch.Tenso
     built = assemble(model, job.lora, kind="cpu" if compute.device.type == "cpu" else "cuda")
     share_adapter(compute.head.model, model)
     compute.set_random_state(random_state)
-    return replace(compute, head=built.head, scale=LossScale())
+    return replace(compute, head=built.head, scale=LossScale(), graphs=None)
 
 
 def _has_room(compute: Computer, job: TrainingJob) -> bool:

@@ -11,6 +11,7 @@ from app.storage.job_dir import JobDir
 from app.training.batching import Row, collate
 from app.training.card_attention import card_attention
 from app.training.engine import train
+from app.training.graphs import MET_BEFORE, Graphs
 from app.training.stopping import StopWatch
 from tests.engine.test_engine import assert_close
 from tests.engine.tiny import examples, make_job, write_gpt2, write_llama
@@ -94,3 +95,68 @@ def test_attention_over_ragged_rows_equals_that_over_padded_ones(shared: int) ->
         found.append([out, *torch.autograd.grad(out[:, : layout.used].square().sum(), parts)])
     for ragged, padded in zip(*found, strict=True):
         assert (ragged - padded).norm() <= 2e-2 * padded.norm()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_recorded_micro_batches_learn_what_others_learn(
+    model: Path, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses from recordings beside those of the same buckets without; a failed capture would say so in the events."""
+    recorded: list[int] = []
+    real = Graphs.add_gradient
+
+    def note(self: Graphs, rows: list[Row], scale: float) -> torch.Tensor:
+        loss = real(self, rows, scale)
+        recorded.append(self.recorded)
+        return loss
+
+    monkeypatch.setattr(Graphs, "add_gradient", note)
+    options = {"dtype": dtype, "heldout": [], "num_epochs": 4, "gradient_accumulation_steps": 1}
+    graphs = run(tmp_path / "graphs", model, **options)
+    assert recorded[-1] > 0
+    assert not [event for event in graphs.read_events() if isinstance(event, Noted) and event.key == "graphs_closed"]
+    monkeypatch.setattr("app.training.graphs.MOST_RECORDED", 0)
+    plain = run(tmp_path / "plain", model, **options)
+    assert losses(graphs) == pytest.approx(losses(plain), rel=1e-4)
+    assert_close(graphs, plain, 1e-2)
+
+
+def test_each_replay_draws_its_own_dropout(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the same in the next run from the same seed."""
+    seen: list[float] = []
+    real = Graphs.add_gradient
+
+    def repeat(self: Graphs, rows: list[Row], scale: float) -> torch.Tensor:
+        if not seen:
+            torch.nn.init.normal_(self.parameters[1], std=0.1)  # B is zero at the start, and dropout without a trace
+            seen.extend(real(self, rows, scale).item() for _ in range(MET_BEFORE + 4))
+            assert self.recorded == 1
+        return real(self, rows, scale)
+
+    monkeypatch.setattr(Graphs, "add_gradient", repeat)
+    options = {"dropout": 0.3, "dtype": "bfloat16", "num_epochs": 1, "heldout": []}
+    run(tmp_path / "first", model, **options)
+    first = list(seen)
+    assert len(set(first)) == len(first)
+    seen.clear()
+    run(tmp_path / "second", model, **options)
+    assert seen == first
+
+
+def test_when_a_capture_fails_training_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is read stops a capture, as models that we do not know may do."""
+    broken: list[bool] = []
+
+    def reading(self: Graphs, slot: object) -> None:
+        broken.append(torch.cuda.is_current_stream_capturing())
+        compute(self, slot)
+        self._loss.item()
+
+    compute = Graphs._compute
+    monkeypatch.setattr(Graphs, "_compute", reading)
+    job = run(tmp_path / "job", model, dtype="bfloat16", num_epochs=4)
+    assert True in broken
+    closed = [event for event in job.read_events() if isinstance(event, Noted) and event.key == "graphs_closed"]
+    assert len(closed) == 1
+    found = losses(job)
+    assert found[-1] < found[0]
