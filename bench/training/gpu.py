@@ -21,11 +21,16 @@ from typing import Any, Literal
 
 import torch
 
-Trainer = Literal["affinage", "plain"]
-TRAINERS: tuple[Trainer, ...] = ("affinage", "plain")
+from app.jobs.executors.environment import trainer_environment
+
+Trainer = Literal["affinage", "eager", "plain"]
+ROUNDS: dict[Trainer, int] = {"affinage": 2, "eager": 1, "plain": 2}
+"""How often each runs on a shape. `eager` is ours without recorded graphs (training/graphs.py)."""
 RANK = 16
-WARM_STEPS, TIMED_STEPS = 3, 8
-ROUNDS = 2
+WARM_STEPS, TIMED_STEPS = 4, 8
+"""Our third step is recorded, the fourth the first to be replayed alone."""
+LIMIT_SECONDS, ALL_SECONDS = 120, 570
+"""Of one process, and of all: what is not begun by then is not measured, and the table says so."""
 PEAK_SIZE = {"cuda": 8192, "cpu": 1024}
 
 
@@ -73,6 +78,8 @@ class Measured:
     allocated_bytes: int
     reserved_bytes: int
     loss: float
+    losses: list[float]
+    """Of every step, the warm-up too."""
     flops_per_second: float
     """Of the model's operations and the adapter's, as the planner counts them for our step; the same number for both."""
 
@@ -83,7 +90,7 @@ def make_rows(shape: Shape, vocab: int) -> list[list[int]]:
     return [[draw.randrange(vocab) for _ in range(shape.length)] for _ in range(shape.rows)]
 
 
-def prepare_ours(shape: Shape, device: torch.device, rows: list[list[int]]) -> Callable[[], float]:
+def prepare_ours(shape: Shape, device: torch.device, rows: list[list[int]], *, recorded: bool) -> Callable[[], float]:
     """Return one optimizer step of our engine."""
     from transformers import AutoConfig
     from transformers.initialization import no_init_weights
@@ -94,6 +101,7 @@ def prepare_ours(shape: Shape, device: torch.device, rows: list[list[int]]) -> C
     from app.training.assembly import assemble, build_unloaded, finish_gradient, update
     from app.training.batching import Row
     from app.training.gradient import Computer, Limits
+    from app.training.graphs import find_graphs
 
     config = AutoConfig.for_model(**shape.config)
     with no_init_weights():
@@ -103,7 +111,14 @@ def prepare_ours(shape: Shape, device: torch.device, rows: list[list[int]]) -> C
     lora = Lora(rank=RANK, alpha=2 * RANK, dropout=0.0, target_modules=targets, fan_in_fan_out=config.model_type == "gpt2")
     made = assemble(model, lora, kind=device.type)  # type: ignore[arg-type]
     limits = Limits(rows=shape.rows, tokens=None)
-    computer = Computer(made.head, made.parameters, device, 0, shape.length, limits, JobDir(Path("/nowhere")), lambda: None)
+    graphs = find_graphs(
+        made.head, made.parameters, device, 0, shape.length,
+        checkpointing=False, quantized=False, say_closed=lambda reason: print(f"not recorded: {reason}", file=sys.stderr),
+    )  # fmt: skip
+    computer = Computer(
+        made.head, made.parameters, device, 0, shape.length, limits, JobDir(Path("/nowhere")), lambda: None,
+        graphs=graphs if recorded else None,
+    )  # fmt: skip
     half = shape.length // 2
     prepared = [Row(row, list(range(half, shape.length))) for row in rows]
 
@@ -146,7 +161,11 @@ def prepare_plain(shape: Shape, device: torch.device, rows: list[list[int]]) -> 
 
 
 def fill(model: torch.nn.Module) -> None:
-    """Give the weights small numbers, the same in both trainers."""
+    """Give the weights small numbers, the same in both trainers; one matrix for words read and predicted where the model has one.
+
+    transformers ties them when it makes the first numbers, which was left out.
+    """
+    model.tie_weights()  # type: ignore[operator]
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -167,7 +186,10 @@ def measure_one(name: str, trainer: Trainer, device: torch.device) -> Measured:
     shape = SHAPES[name]
     sizes = shape_from_config(AutoConfig.for_model(**shape.config).to_dict())
     rows = make_rows(shape, sizes.vocab)
-    step = (prepare_ours if trainer == "affinage" else prepare_plain)(shape, device, rows)
+    if trainer == "plain":
+        step = prepare_plain(shape, device, rows)
+    else:
+        step = prepare_ours(shape, device, rows, recorded=trainer == "affinage")
     losses = [step() for _ in range(WARM_STEPS)]
     seconds = []
     for _ in range(TIMED_STEPS):
@@ -182,7 +204,7 @@ def measure_one(name: str, trainer: Trainer, device: torch.device) -> Measured:
     work = count_step_work(sizes, run).at(shape.rows, shape.length, tokens / 2)
     allocated, reserved = peaks(device)
     middle = statistics.median(seconds)
-    return Measured(tokens / middle, allocated, reserved, losses[-1], (work.flops_half + work.flops_attention) / middle)
+    return Measured(tokens / middle, allocated, reserved, losses[-1], losses, (work.flops_half + work.flops_attention) / middle)
 
 
 def synchronise(device: torch.device) -> None:
@@ -217,17 +239,36 @@ def measure_peak(device: torch.device) -> float:
 
 def measure_all(names: list[str], device: str) -> dict[str, dict[Trainer, list[Measured]]]:
     """Run every trainer on every shape in turns; one that fails says so and is left out of the table."""
-    found: dict[str, dict[Trainer, list[Measured]]] = {name: {trainer: [] for trainer in TRAINERS} for name in names}
-    for name in names:
-        for _ in range(ROUNDS):
-            for trainer in TRAINERS:
-                command = [sys.executable, __file__, "--device", device, "--one", name, trainer]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    print(f"{name}, {trainer}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+    found: dict[str, dict[Trainer, list[Measured]]] = {name: {trainer: [] for trainer in ROUNDS} for name in names}
+    ends = time.monotonic() + ALL_SECONDS
+    for number in range(max(ROUNDS.values())):  # all shapes once, before any of them twice
+        for name in names:
+            for trainer in (trainer for trainer, rounds in ROUNDS.items() if number < rounds):
+                left = ends - time.monotonic()
+                if left <= 0:
+                    print(f"{name}, {trainer}: no time left for round {number + 1}", file=sys.stderr)
                     continue
-                found[name][trainer].append(Measured(**json.loads(done.stdout.splitlines()[-1])))
+                if measured := measure_aside(name, trainer, device, min(left, LIMIT_SECONDS)):
+                    found[name][trainer].append(measured)
     return found
+
+
+def measure_aside(name: str, trainer: Trainer, device: str, seconds: float) -> Measured | None:
+    """Return what a process of its own measures; None, and a line on stderr, when it fails or takes too long."""
+    command = [sys.executable, __file__, "--device", device, "--one", name, trainer]
+    environment = {**trainer_environment(), "HF_HUB_OFFLINE": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds, env=environment)
+    except subprocess.TimeoutExpired:
+        print(f"{name}, {trainer}: not done after {seconds:.0f} s", file=sys.stderr)
+        return None
+    if done.returncode:
+        print(f"{name}, {trainer}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}", file=sys.stderr)
+        return None
+    for line in done.stderr.splitlines():
+        if line.startswith("not recorded"):
+            print(f"{name}, {trainer}: {line}", file=sys.stderr)
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def write_table(found: dict[str, dict[Trainer, list[Measured]]], device: torch.device, peak: float) -> str:
@@ -235,25 +276,34 @@ def write_table(found: dict[str, dict[Trainer, list[Measured]]], device: torch.d
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "this processor (only shows that the benchmark works)"
     import transformers
 
+    from app.training.liger import is_installed
+
     lines = [
-        f"{name}; torch {torch.__version__}, transformers {transformers.__version__}; "
-        f"bfloat16 products {peak / 1e12:.1f} TFLOP/s.",
+        f"{name}; torch {torch.__version__}, transformers {transformers.__version__}, Liger's kernels "
+        f"{'used' if is_installed() and device.type == 'cuda' else 'not used'}; bfloat16 products {peak / 1e12:.1f} TFLOP/s. "
+        f"Peaks: in tensors (reserved by the allocator).",
         "",
-        "| Shape | Tokens/s, ours | Tokens/s, plain | Ratio | MFU, ours | Peak, ours | Peak, plain | Loss, ours | Loss, plain |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| Shape | Tokens/s, ours | Without graphs | Tokens/s, plain | Ratio | MFU, ours | Peak, ours | Peak, plain "
+        "| Loss, ours | Loss, plain |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for shape, by_trainer in found.items():
-        if not all(by_trainer.values()):
-            lines.append(f"| {shape} | not measured: a trainer failed |" + " |" * 7)
+        if not (by_trainer["affinage"] and by_trainer["plain"]):
+            lines.append(f"| {shape} | not measured: a trainer failed |" + " |" * 8)
             continue
-        ours, plain = (middle(by_trainer[trainer]) for trainer in TRAINERS)
+        ours, plain = middle(by_trainer["affinage"]), middle(by_trainer["plain"])
+        eager = f"{middle(by_trainer['eager']).tokens_per_second:,.0f}" if by_trainer["eager"] else ""
         lines.append(
-            f"| {shape} | {ours.tokens_per_second:,.0f} | {plain.tokens_per_second:,.0f} "
+            f"| {shape} | {ours.tokens_per_second:,.0f} | {eager} | {plain.tokens_per_second:,.0f} "
             f"| {ours.tokens_per_second / plain.tokens_per_second:.2f} | {100 * ours.flops_per_second / peak:.0f} % "
-            f"| {ours.allocated_bytes / 2**30:.2f} GiB | {plain.allocated_bytes / 2**30:.2f} GiB "
-            f"| {ours.loss:.3f} | {plain.loss:.3f} |"
+            f"| {write_bytes(ours)} | {write_bytes(plain)} | {ours.loss:.3f} | {plain.loss:.3f} |"
         )
     return "\n".join(lines)
+
+
+def write_bytes(run: Measured) -> str:
+    """Return both peaks in words."""
+    return f"{run.allocated_bytes / 2**30:.2f} GiB ({run.reserved_bytes / 2**30:.2f})"
 
 
 def middle(runs: list[Measured]) -> Measured:
