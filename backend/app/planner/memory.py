@@ -15,7 +15,7 @@ from app.planner.shapes import count_block_weights, find_linears
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per 4-bit weight: half a byte, one byte per 64 for the scale, 4 bytes per 64 x 256 for the scale of scales."""
-LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 24, "cuda": 1 << 24}
+LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
 """Logits that exist at the same time: the engine's loss works on so many (training/loss.py)."""
 FUSED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "qwen2"})
 """Families whose blocks are fused on a processor (training/blocks.py)."""
