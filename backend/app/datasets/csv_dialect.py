@@ -218,21 +218,21 @@ def _rows(sample: str, dialect: CsvDialect) -> Iterator[list[str] | None]:
 def _is_one_column(table: _Reading) -> bool:
     """Say whether what seems to separate cells only stands in the sentences of a single column.
 
-    Then the first line is a single known name of a column and the next ones name none; or the lines have different numbers of
-    "cells", nearly all of which begin with a space, and hardly any is a number.
+    So it is where the "cells" are words behind a space, hardly any a number, and their number changes or a single one leads the
+    others; and below the known name of a column, where either of that holds. Never above names of columns.
     """
     wide = [row for row in table.rows if len(row) > 1]
     if not wide or any(map(is_known_name, wide[0])):
         return False
     first = next((row for row in table.rows if any(row)), [])
-    if len(first) == 1 and is_known_name(first[0]):
-        return True
-    if table.dialect.delimiter not in PUNCTUATION or (len(first) > 1 and table.regular >= _REGULAR):
-        return False
     later = [cell for row in wide for cell in row[1:]]
     spaced = sum(1 for cell in later if cell[:1] in ("", " ", "\xa0"))
     numbers = sum(1 for row in wide for cell in row if _NUMBER.fullmatch(cell.strip()))
-    return spaced >= _REGULAR * len(later) and numbers * 10 <= len(later)
+    are_words = spaced >= _REGULAR * len(later) and numbers * 10 <= len(later)
+    if len(first) == 1 and is_known_name(first[0]):
+        return are_words or len(set(map(len, wide))) > 1
+    differ = len(first) == 1 or table.regular < _REGULAR
+    return are_words and differ and table.dialect.delimiter in PUNCTUATION
 
 
 def _describe_one_column(table: _Reading, sample: str, *, whole: bool) -> CsvDialect:

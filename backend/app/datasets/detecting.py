@@ -275,7 +275,8 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
 
 def _refuse_answer_lists(column: str, sample: Sequence[RawRow]) -> None:
     """Raise DatasetInvalid (`answer_lists`) where most rows hold several answers, of which nobody chose one."""
-    values = [parse_turns(row.values.get(column)) for row in sample]
+    # A list that stands there as text is an answer: models are taught to write JSON.
+    values = [row.values.get(column) for row in sample]
     lists = [value for value in values if isinstance(value, list) and value and _turns_shape([value]) is None]
     if len(lists) * 2 > len(values) and all(isinstance(value[0], str | dict) for value in lists):
         raise DatasetInvalid("answer_lists", column=_shortened(column))

@@ -123,6 +123,7 @@ SHAPES = [
     Odd("swift-two-chats.jsonl", lines({"messages": GOOD, "rejected_messages": BAD}), "usable jsonl preference 1", first=("Why?", "good")),
     Odd("same-answers.jsonl", lines({"messages": GOOD, "rejected_response": "good"}, {"messages": GOOD, "rejected_response": "bad"}), "usable jsonl preference 1", ("same_answers",)),
     Odd("ultrafeedback.jsonl", lines({"instruction": "Why?", "models": ["a", "b"], "completions": [{"response": "good", "overall_score": 8.5}, {"response": "bad", "overall_score": 2}]}), "refused dataset_invalid.answer_lists"),
+    Odd("answers-in-json.jsonl", lines({"prompt": "Which towns?", "completion": '["Paris", "Lyon"]'}, {"prompt": "Which rivers?", "completion": '["Seine"]'}), "usable jsonl prompt_completion 2", first=("Which towns?", '["Paris", "Lyon"]')),
     Odd("many-answers.jsonl", lines({"prompt": "Why?", "completions": ["a", "b"]}), "refused dataset_invalid.answer_lists"),
     Odd("ultrafeedback-pairs.jsonl", lines({"prompt": "Why?", "chosen": GOOD, "rejected": BAD, "messages": GOOD, "score_chosen": 8.0}), "usable jsonl preference 1", first=("Why?", "good")),
     Odd("kto-chat.jsonl", lines({"prompt": ASKED, "completion": [{"role": "assistant", "content": "A"}], "label": True}), "usable jsonl unpaired 1", first=("Why?", "A")),

@@ -137,6 +137,7 @@ def test_sentences_with_commas_in_a_single_column_are_not_split(
     "content",
     [
         "Report\na,b,c\n1,2,3\n4,5,6\n",
+        "Questions\nN°,Intitulé,Détail\n1,Où est-ce ?,Ici\n2,Quand ?,Ce soir\n",
         "Questions\nquestion,answer\nWhere, is it?,There\nWhen?,Now\n",
         "Questions\nquestion, answer\nWhere is it?, There\nWhen?, Now\n",
         "question, answer\nWhat, then, is it?, There\nWhen?, Now\n",
