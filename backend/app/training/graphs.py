@@ -32,6 +32,9 @@ LAUNCH_BOUND = 4e12
 """Parameters of the model times tokens of a micro-batch up to which launches are judged to be the limit: 774M with 4,096 tokens
 are 13 TFLOP forward and backward, about what an H100 does while some 4,000 kernels and 500 Python functions are started. Not
 measured."""
+NEAR = 1e-2
+"""Largest distance of a recording's loss and gradient from those of the work itself, relative. Kernels round alike in both; what
+a recording must not keep, a number of Python or an address, changes far more."""
 ROOM = 2.0
 """So many times what the largest micro-batch takes has to be free: for the graphs' own memory, and for what is not recorded."""
 SHARES = 8
@@ -105,6 +108,8 @@ class _Slot:
     """(targets,), False where there is no target but padding."""
     met: int = 0
     replay: Callable[[], None] | None = None
+    proven: bool = False
+    """Whether `replay` gave the gradient of other rows than were recorded."""
 
     @staticmethod
     def of(bucket: Bucket, device: torch.device) -> "_Slot":
@@ -171,10 +176,12 @@ class Graphs:
         slot.fill(rows, self.pad_id)
         self._scale.fill_(scale)
         self._take_gradients()
-        if slot.replay is None and slot.met >= MET_BEFORE and self.recorded < MOST_RECORDED and self.recorder.has_room():
+        if slot.replay is not None and not slot.proven:
+            self._prove(slot, slot.replay)
+        elif slot.replay is None and slot.met >= MET_BEFORE and self.recorded < MOST_RECORDED and self.recorder.has_room():
             self._record(slot)
         slot.met += 1
-        if slot.replay is not None:
+        if slot.replay is not None and slot.proven:
             slot.replay()
         else:
             self._compute(slot)
@@ -200,12 +207,44 @@ class Graphs:
         try:
             slot.replay = self.recorder.record(lambda: self._compute(slot))
         except RuntimeError as error:  # also out of memory: without graphs there may be room
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("recording %s failed, going on without: %s", slot.bucket, reason)
-            self.open = False
-            self.say_closed(reason)
+            self._give_up(slot, str(error).splitlines()[0] if str(error) else type(error).__name__)
         else:
             log.info("recorded %s, graph %d", slot.bucket, self.recorded)
+
+    def _prove(self, slot: _Slot, replay: Callable[[], None]) -> None:
+        """Compute the rows in the slot both ways; leave gradients and random numbers as they were."""
+        kept, state = [gradient.clone() for gradient in self._gradients], self._random_state()
+        found = []
+        works: tuple[Callable[[], None], ...] = (lambda: self._compute(slot), replay)
+        for work in works:
+            torch._foreach_zero_(self._gradients)
+            self._set_random_state(state)
+            work()
+            found.append((self._loss.clone(), torch.cat([gradient.flatten() for gradient in self._gradients])))
+        torch._foreach_copy_(self._gradients, kept)
+        self._set_random_state(state)
+        (loss, gradient), (again, other) = found
+        if not torch.isfinite(gradient.sum()):
+            return  # an overflow proves nothing: the next rows may
+        slot.proven = all(
+            bool((second - first).norm() <= NEAR * first.norm()) for first, second in ((loss, again), (gradient, other))
+        )
+        if not slot.proven:
+            self._give_up(slot, f"loss {again.item():.4f} instead of {loss.item():.4f}")
+
+    def _give_up(self, slot: _Slot, reason: str) -> None:
+        log.warning("recording %s failed, going on without: %s", slot.bucket, reason)
+        self.open = False
+        self.say_closed(reason)
+
+    def _random_state(self) -> Tensor:
+        return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
+
+    def _set_random_state(self, state: Tensor) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.device)
+        else:
+            torch.set_rng_state(state)
 
     def _take_gradients(self) -> None:
         if not self._gradients:

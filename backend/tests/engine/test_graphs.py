@@ -22,6 +22,7 @@ from app.training.assembly import Trainable, update
 from app.training.batching import Row
 from app.training.gradient import Computer, Limits
 from app.training.graphs import MET_BEFORE, SHARES, Bucket, Graphs, choose_bucket, find_graphs
+from app.training.lora import LoraLayer
 from app.training.scaling import LossScale
 from tests.engine.test_packing import CONFIGS, CPU, build
 
@@ -62,10 +63,11 @@ class TapeRecorder:
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         self.records += 1
         kept = [*self.graphs()._gradients, self.graphs()._loss]
-        before = [tensor.clone() for tensor in kept]
+        before, state = [tensor.clone() for tensor in kept], torch.get_rng_state()
         tape = Tape()
         with tape:
             work()
+        torch.set_rng_state(state)
         for tensor, value in zip(kept, before, strict=True):
             tensor.copy_(value)
 
@@ -83,10 +85,19 @@ class Failing(TapeRecorder):
 
 
 def make(
-    config: PreTrainedConfig, targets: list[str], folder: Path, *, recorder: type[TapeRecorder] = TapeRecorder, rows: int = 3
+    config: PreTrainedConfig,
+    targets: list[str],
+    folder: Path,
+    *,
+    recorder: type[TapeRecorder] = TapeRecorder,
+    rows: int = 3,
+    dropout: float = 0.0,
 ) -> tuple[Trainable, Computer, Computer]:
     """Return a model as a card gets it, what computes its micro-batches in buckets, and what computes them plainly."""
     built = build(config, targets, checkpointing=False, kind="cuda")
+    for module in built.model.modules():
+        if isinstance(module, LoraLayer):
+            module.dropout = dropout
     said = JobDir(folder)
     made: list[Graphs] = []
     graphs = Graphs(
@@ -163,9 +174,9 @@ def test_micro_batches_of_all_kinds_add_up_in_one_step(tmp_path: Path, monkeypat
     assert compute.graphs is not None
     size = sum(parameter.numel() for parameter in built.model.parameters())
     monkeypatch.setattr(graphs_module, "LAUNCH_BOUND", size * 2 * 256)
-    for _ in range(MET_BEFORE + 1):
-        compute.accumulate_gradient(draw(1, [60, 50]))
-    assert compute.graphs.recorded == 1
+    for number in range(MET_BEFORE + 2):
+        compute.accumulate_gradient(draw(number, [60, 50]))
+    assert [slot.proven for slot in compute.graphs._slots.values()] == [True]
     rows = draw(4, [500, 480, 200, 190, 60, 50, 40, 30])
     assert not compute.graphs.takes(rows[:2]) and compute.graphs.takes(rows[2:4])
     compute.scale.value = 8.0
@@ -224,7 +235,7 @@ def test_when_memory_runs_out_recordings_go_first_and_the_micro_batch_only_then(
     assert graphs is not None
     rows = draw(1, [60, 58, 50, 49])
     expected = take(plain, rows)
-    for _ in range(MET_BEFORE + 1):
+    for _ in range(MET_BEFORE + 2):
         compute.accumulate_gradient(rows)
     assert graphs.recorded == 1
     failures = iter([True, False])
@@ -254,19 +265,35 @@ def _only_two_rows() -> Callable[..., Tensor]:
     return limited
 
 
-def test_the_tape_repeats_a_number_of_python_as_a_graph_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which the tests above would see: no such number is in what is recorded."""
+def test_a_recording_that_keeps_a_number_of_python_is_never_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, targets = CONFIGS[0]
     built, compute, plain = make(config, targets, tmp_path)
     real = type(built.head).each
     monkeypatch.setattr(type(built.head), "each", lambda self, batch: real(self, batch) * batch.ids.sum().tolist())
     assert compute.graphs is not None
-    for number in range(MET_BEFORE + 1):
+    for number in range(MET_BEFORE + 3):
+        assert compute.graphs.open is (number < MET_BEFORE + 2)
         rows = draw(number, [60, 50])
         assert_alike(take(compute, rows), take(plain, rows))
-    assert compute.graphs.recorded == 1
-    other = draw(9, [60, 50])
-    assert take(compute, other)[0] != pytest.approx(take(plain, other)[0].item(), rel=1e-4)
+    [said] = compute.job_dir.read_events()
+    assert isinstance(said, Noted) and said.key == "graphs_closed" and "instead of" in str(said.params["reason"])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_recording_is_proven_without_a_trace_in_the_run(dropout: float, tmp_path: Path) -> None:
+    """Gradients, and the numbers that dropout draws, are those of a run that records nothing."""
+    found = []
+    for roomy in (True, False):
+        torch.manual_seed(3)
+        _, compute, _ = make(*CONFIGS[0], tmp_path, dropout=dropout)
+        assert compute.graphs is not None and isinstance(compute.graphs.recorder, TapeRecorder)
+        compute.graphs.recorder.roomy = roomy
+        torch.manual_seed(4)
+        steps = [take(compute, draw(number, [60, 50])) for number in range(MET_BEFORE + 4)]
+        assert compute.graphs.recorded == roomy and compute.graphs.open
+        found.append(steps)
+    for ours, theirs in zip(*found, strict=True):
+        assert_alike(ours, theirs)
 
 
 def test_what_reads_a_value_is_not_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
