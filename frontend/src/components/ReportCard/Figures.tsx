@@ -38,23 +38,23 @@ export function Figures({ measures, label }: { measures: Measured[]; label: stri
             <Fragment key={place}>
               <Table.Tr>
                 <Table.Td>{measure.label}</Table.Td>
-                <Table.Td ta="right">{format.number(measure.rows)}</Table.Td>
-                <Table.Td ta="right">{show(measure, measure.base)}</Table.Td>
-                {prompted && <Table.Td ta="right">{show(measure, measure.prompted)}</Table.Td>}
-                <Table.Td ta="right" fw={650}>
+                <Table.Td data-label={t.report.rows}>{format.number(measure.rows)}</Table.Td>
+                <Table.Td data-label={t.report.base}>{show(measure, measure.base)}</Table.Td>
+                {prompted && <Table.Td data-label={t.report.prompted}>{show(measure, measure.prompted)}</Table.Td>}
+                <Table.Td data-label={t.report.tuned} fw={650}>
                   {show(measure, measure.tuned)}
                 </Table.Td>
-                <Table.Td ta="right" className={classes.interval} data-verdict={measure.verdict}>
+                <Table.Td data-label={t.report.interval} className={classes.interval} data-verdict={measure.verdict}>
                   {signed(measure, measure.low)} … {signed(measure, measure.high)}
                 </Table.Td>
               </Table.Tr>
               {place === 0 && (
                 <Table.Tr>
                   <Table.Td>{t.report.perplexity}</Table.Td>
-                  <Table.Td ta="right">{format.number(measure.rows)}</Table.Td>
-                  <Table.Td ta="right">{perplexity(measure.base)}</Table.Td>
-                  {prompted && <Table.Td ta="right">–</Table.Td>}
-                  <Table.Td ta="right" fw={650}>
+                  <Table.Td data-label={t.report.rows}>{format.number(measure.rows)}</Table.Td>
+                  <Table.Td data-label={t.report.base}>{perplexity(measure.base)}</Table.Td>
+                  {prompted && <Table.Td data-label={t.report.prompted}>–</Table.Td>}
+                  <Table.Td data-label={t.report.tuned} fw={650}>
                     {perplexity(measure.tuned)}
                   </Table.Td>
                   <Table.Td />
