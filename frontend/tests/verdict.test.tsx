@@ -1,6 +1,9 @@
 import { MantineProvider } from "@mantine/core";
+import { QueryClientProvider } from "@tanstack/react-query";
 import { render, screen } from "@testing-library/react";
 import { expect, test } from "vitest";
+import { createClient } from "@/app/App";
+import { SpeechProvider } from "@/app/SpeechProvider";
 import { Figures } from "@/components/ReportCard/Figures";
 import { Verdict } from "@/components/ReportCard/Verdict";
 import type { Comparison } from "@/types/api";
@@ -51,12 +54,16 @@ test("what was forgotten is a warning of its own, not a line of the good news", 
   expect(tone("The model forgot something.")).toBe("warn");
 });
 
-test("each figure carries the heading that a narrow screen shows beside it", () => {
+test("each figure carries the heading that a narrow screen shows beside it", async () => {
   render(
     <MantineProvider>
-      <Figures measures={comparison.measures} label="Figures" />
+      <QueryClientProvider client={createClient()}>
+        <SpeechProvider>
+          <Figures measures={comparison.measures} label="Figures" />
+        </SpeechProvider>
+      </QueryClientProvider>
     </MantineProvider>,
   );
-  expect(screen.getByText("0.280").dataset.label).toBe("Trained");
+  expect((await screen.findByText("0.280")).dataset.label).toBe("Trained");
   expect(screen.getByText("39.3").dataset.label).toBe("Original");
 });
