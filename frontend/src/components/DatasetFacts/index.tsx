@@ -8,7 +8,6 @@ export function DatasetFacts({ dataset }: { dataset: Dataset }) {
   const usable = format.number(dataset.rows);
   return (
     <Facts
-      wide
       facts={[
         { label: t.dataset.shape, value: t.dataset.shapes[dataset.shape] },
         {
