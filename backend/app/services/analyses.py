@@ -87,7 +87,8 @@ class Analyses:
     def _look(self, folder: DatasetDir) -> None:
         command = [sys.executable, "-m", "app.datasets.findings.analysing", str(folder.path)]
         # The seed makes the hashes of words, and so what is found, the same in every run.
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+        # Threads of numpy, one for every core, would count against the limit of the address space and have no work.
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
             self._child = child
             assert child.stdout is not None and child.stderr is not None
