@@ -121,9 +121,21 @@ def _widen(job: TrainingJob, adapter: Path, folder: Path, certifier: Certifier, 
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n", "utf-8")
     certificate = certifier.certify("merged", folder, rehearsal=failed.rehearsal)
-    found = failed.agreements[0]
-    params = {"dtype": stored, "top1": f"{100 * found.top1:.2f}", "least": f"{100 * found.least_top1:.1f}"}
-    return certificate.model_copy(update={"notices": [Notice(key="export_note.in_32_bits", params=params), *certificate.notices]})
+    return certificate.model_copy(update={"notices": [explain_width(stored, failed), *certificate.notices]})
+
+
+def explain_width(stored: str, failed: Certificate) -> Notice:
+    """Return why weights rounded to `stored` were not enough: the comparison that failed."""
+    found = next(agreement for agreement in failed.agreements if not agreement.passed)
+    params = {
+        "dtype": stored,
+        "arithmetic": found.arithmetic,
+        "top1": f"{100 * found.top1:.2f}",
+        "least": f"{100 * found.least_top1:.1f}",
+        "kl": f"{found.kl:.2g}",
+        "most": f"{found.most_kl:.2g}",
+    }
+    return Notice(key="export_note.widened", params=params)
 
 
 def file_name(job: TrainingJob) -> str:

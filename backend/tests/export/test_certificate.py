@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from app.contracts.export import EXPORT_FORMATS, K_QUANTS, Certificate, ExportFormat
 from app.export import certify
 from app.export.__main__ import BUSY, FAILED, main
-from app.export.packing import CertificateFailed, make_export
+from app.export.packing import CertificateFailed, explain_width, make_export
 from app.storage.export_dir import ExportBusy, ExportDir
 from app.storage.job_dir import JobDir
 from tests.engine.tiny import examples, make_job
@@ -87,10 +87,26 @@ def test_a_merge_that_16_bits_round_too_much_is_written_in_32(tmp_path: Path, mo
     certificate = make_export(job_dir, job_dir.read_job(), "merged", job_dir.adapter)
     folder = ExportDir(job_dir.path).folder("merged")
     assert certificate.passed and certificate.agreements[0].least_top1 == 0.999
-    assert [notice.key for notice in certificate.notices] == ["export_note.in_32_bits"]
+    assert [notice.key for notice in certificate.notices] == ["export_note.widened"]
     assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert loaded.dtype == torch.float32
+
+
+def test_the_reason_for_32_bits_is_the_comparison_that_failed() -> None:
+    certificates = Path(__file__).parents[3] / "docs" / "benchmarks" / "exports"
+    passed = Certificate.model_validate_json((certificates / "merged.json").read_text("utf-8"))
+    exact, rounded = passed.agreements
+    failed = passed.model_copy(update={"agreements": [exact, rounded.model_copy(update={"kl": 0.0034})], "passed": False})
+
+    assert explain_width("float16", failed).params == {
+        "dtype": "float16",
+        "arithmetic": "bfloat16",
+        "top1": "96.69",
+        "least": "0.0",
+        "kl": "0.0034",
+        "most": "0.002",
+    }
 
 
 def test_an_adapter_of_zeros_is_not_what_was_trained(trained: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
