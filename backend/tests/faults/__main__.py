@@ -1,6 +1,8 @@
 """`make faults FROM=.. N=..`: run schedules by number and add a line for each to ledger.jsonl; exit code 1 when one fails.
 
-A schedule that fails keeps a copy of its data folder, whose path is printed. Two of these may run side by side.
+A fault that found nothing to disturb (its job had ended, or no trainer lived at that instant) is named under `missed` and not
+counted; lines older than 23 November 2026 do not say so. A schedule that fails keeps a copy of its data folder, whose path is
+printed. Two of these may run side by side.
 """
 
 import argparse
@@ -60,12 +62,13 @@ def main() -> int:
         except (AssertionError, OSError, ValueError) as problem:  # a schedule that cannot end is one that failed
             wrong = [f"{type(problem).__name__}: {problem}"[:800]]
         done += 1
-        injected += len(schedule.names)
+        injected += len(schedule.names) - len(run.missed)
         line = {
             "seed": seed,
             "commit": commit,
             "starts": "cold" if cold else "warm",
             "faults": schedule.names,
+            **({"missed": run.missed} if run.missed else {}),
             "survived": not wrong,
             "seconds": round(time.monotonic() - started, 1),
             **({"wrong": wrong} if wrong else {}),

@@ -50,6 +50,8 @@ class FaultyRun:
         self.server = self.make_server(workplace / "disk" / "data")
         self.server.start()
         self.expected: Losses = {}
+        self.missed: list[str] = []
+        """Faults of the last schedule that found nothing to disturb."""
 
     def make_server(self, data_dir: Path) -> LiveServer:
         """Return a server, not yet started, whose processes are started as this run's are."""
@@ -149,9 +151,12 @@ class FaultyRun:
         dies = schedule.server_dies_at_start
         jobs = [self.start(dataset) if dies is None else self.start_while_the_server_dies(dataset, dies)]
         wrong: list[str] = []
+        self.missed = []
         for stroke in schedule.strokes:
             self.wait_for_event(jobs[-1], stroke.at_event)
             time.sleep(stroke.delay_seconds)
+            if self.written_end(jobs[-1]):
+                self.miss(stroke)
             if stroke.fault in ("copy_folder", "torn_copy"):
                 wrong += self.copy(stroke, jobs)
                 continue
@@ -191,23 +196,38 @@ class FaultyRun:
         identity = self.folder(job_id).find_process()
         return identity.pid if identity is not None and self.folder(job_id).is_trained() else None
 
-    def signal_trainer(self, job_id: str, kind: signal.Signals) -> None:
+    def signal_trainer(self, job_id: str, kind: signal.Signals) -> bool:
+        """Signal the trainer and what it started; say whether one lived."""
         pid = self.trainer(job_id)
-        if pid is not None:
-            try:
-                os.killpg(pid, kind)
-            except ProcessLookupError:
-                return
+        if pid is None:
+            return False
+        try:
+            os.killpg(pid, kind)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def written_end(self, job_id: str) -> bool:
+        """Say whether the job's file of events says that it has ended."""
+        return any(
+            event.kind == "job_failed" or (event.kind == "status_changed" and event.status in ENDED)
+            for event in self.folder(job_id).read_events()
+        )
+
+    def miss(self, stroke: Stroke) -> None:
+        """Note that a fault disturbs nothing."""
+        if stroke.name not in self.missed:
+            self.missed.append(stroke.name)
 
     def strike(self, stroke: Stroke, job_id: str, dataset: str) -> str | None:
         """Let one fault happen; return the job that goes on where this one was ended on purpose."""
         match stroke.fault:
-            case "kill_trainer":
-                self.signal_trainer(job_id, signal.SIGKILL)
-            case "terminate_trainer":
-                self.signal_trainer(job_id, signal.SIGTERM)
+            case "kill_trainer" | "terminate_trainer":
+                if not self.signal_trainer(job_id, signal.SIGTERM if stroke.fault == "terminate_trainer" else signal.SIGKILL):
+                    self.miss(stroke)
             case "freeze_trainer":
-                self.signal_trainer(job_id, signal.SIGSTOP)
+                if not self.signal_trainer(job_id, signal.SIGSTOP):
+                    self.miss(stroke)
                 time.sleep(FREEZE_SECONDS)
                 self.signal_trainer(job_id, signal.SIGCONT)
             case "freeze_server":
@@ -225,22 +245,30 @@ class FaultyRun:
                 if self.post(job_id, "pause").status_code == 200:
                     self.wait(lambda: self.status(job_id) in ("paused", *ENDED), "it does not pause")
                     self.post(job_id, "resume")
+                else:
+                    self.miss(stroke)
             case "damage_checkpoint":
-                self.signal_trainer(job_id, signal.SIGKILL)
-                self.damage(job_id, stroke)
+                killed = self.signal_trainer(job_id, signal.SIGKILL)
+                if not self.damage(job_id, stroke) and not killed:
+                    self.miss(stroke)
             case "lock_database":
                 self.lock_database(stroke.lock_seconds)
             case "fill_disk":
-                if self.disk is not None:
+                if self.disk is None:
+                    self.miss(stroke)
+                else:
                     self.disk.fill(FULL_SECONDS)
             case "jump_clock":
-                if self.clock is not None:
+                if self.clock is None:
+                    self.miss(stroke)
+                else:
                     self.clock.jump(stroke.clock_seconds)
             case "delete_dataset":
                 shutil.rmtree(self.server.data_dir / "datasets" / dataset, ignore_errors=True)
             case "cancel_and_continue":
                 if self.post(job_id, "cancel").status_code == 200 and self.finish(job_id) == "cancelled":
                     return self.continue_ended(job_id)
+                self.miss(stroke)
             case "remove_model" | "change_model":
                 return self.spoil_model(stroke, job_id)
         return None
@@ -248,23 +276,24 @@ class FaultyRun:
     def post(self, job_id: str, move: str) -> httpx2.Response:
         return self.server.client.post(f"/api/jobs/{job_id}/{move}")
 
-    def damage(self, job_id: str, stroke: Stroke) -> None:
-        """Spoil one file of the newest checkpoint, as a bad disk would."""
-        if any(event.kind == "status_changed" and event.status in ENDED for event in self.folder(job_id).read_events()):
-            return  # nobody looks at a checkpoint again
+    def damage(self, job_id: str, stroke: Stroke) -> bool:
+        """Spoil one file of the newest checkpoint, as a bad disk would; say whether there was one to spoil."""
+        if self.written_end(job_id):
+            return False  # nobody looks at a checkpoint again
         if self.folder(job_id).find_report() is not None:
-            return  # it is trained: what is left is the comparison of its adapter
+            return False  # it is trained: what is left is the comparison of its adapter
         found = list_checkpoints(self.folder(job_id).checkpoints)
         try:
             file = found[0] / stroke.file
             content = file.read_bytes()
             file.unlink()
         except (IndexError, FileNotFoundError):  # nothing was saved yet, or the next trainer has removed it meanwhile
-            return
+            return False
         if stroke.damage == "cut":
             file.write_bytes(content[: len(content) // 2])
         elif stroke.damage == "changed":
             file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return True
 
     def lock_database(self, seconds: float) -> None:
         """Hold the write lock as a slow backup would."""

@@ -50,6 +50,11 @@ class Stroke:
     lock_seconds: float
     clock_seconds: int
 
+    @property
+    def name(self) -> str:
+        """The fault and the event that it waits for."""
+        return f"{self.fault}@{self.at_event}"
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -66,7 +71,7 @@ class Schedule:
     def names(self) -> list[str]:
         """What goes wrong, for the ledger."""
         first = [] if self.server_dies_at_start is None else ["kill_server@start"]
-        return first + [f"{stroke.fault}@{stroke.at_event}" for stroke in self.strokes]
+        return first + [stroke.name for stroke in self.strokes]
 
 
 def draw(seed: int) -> Schedule:
