@@ -4,6 +4,7 @@ Its address is the operator's (AFFINAGE_UPSTREAM_URL), never a caller's. Request
 upstream's own key; what it answers is passed back as it comes.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from app.core.settings import Settings
 
 LIST_SECONDS = 30.0
 """How long the upstream's list of models counts."""
+LIST_ANSWER_SECONDS = 5.0
+"""Longest wait for that list: whoever wants to know who answers to a name waits for it."""
 CONNECT_SECONDS = 5.0
 JSON = {"Content-Type": "application/json"}
 ANSWER_SECONDS = 600.0
@@ -38,6 +41,7 @@ class Upstream:
         self._key = settings.upstream_key.get_secret_value()
         self._models: list[str] = []
         self._read_at = -LIST_SECONDS
+        self._listing = threading.Lock()
 
     @property
     def is_set(self) -> bool:
@@ -45,16 +49,22 @@ class Upstream:
         return bool(self._url)
 
     def list_models(self) -> list[str]:
-        """Return the models that it lists; none while it cannot be reached."""
-        if self._url and time.monotonic() - self._read_at > LIST_SECONDS:
-            self._read_at = time.monotonic()
-            try:
-                with self._client() as client:
-                    answer = client.get(f"{self._url}/models").raise_for_status().json()
-                self._models = [str(entry["id"]) for entry in answer["data"]]
-            except (httpx2.HTTPError, ValueError, KeyError, TypeError):
-                self._models = []
-        return self._models
+        """Return the models that it lists; none while it cannot be reached. One asks, the others wait for the answer."""
+        if not self._url:
+            return []
+        with self._listing:
+            if time.monotonic() - self._read_at > LIST_SECONDS:
+                self._models = self._ask_for_models()
+                self._read_at = time.monotonic()
+            return self._models
+
+    def _ask_for_models(self) -> list[str]:
+        try:
+            with self._client() as client:
+                answer = client.get(f"{self._url}/models", timeout=LIST_ANSWER_SECONDS).raise_for_status().json()
+            return [str(entry["id"]) for entry in answer["data"]]
+        except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+            return []
 
     def send(self, path: str, body: bytes) -> Reply:
         """Pass a request on, a JSON document. Raise UpstreamUnreachable when nobody answers."""

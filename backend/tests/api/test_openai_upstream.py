@@ -1,12 +1,16 @@
 """Another OpenAI-compatible server behind ours."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from openai import OpenAI
@@ -124,3 +128,37 @@ def test_an_upstream_that_went_away_and_a_body_that_is_no_json_are_told(tmp_path
             answer = server.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
             assert answer.status_code == 400
             assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_those_who_ask_while_the_first_list_is_on_its_way_wait_for_it(
+    upstream: tuple[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, seen = upstream
+    body = {"model": "big-model", "messages": [{"role": "user", "content": "Hi"}]}
+    asked: list[float] = []
+    answer = httpx2.Client.get
+
+    def answer_slowly(client: httpx2.Client, address: str, **more: Any) -> httpx2.Response:
+        if address.startswith(url):
+            asked.append(time.monotonic())
+            time.sleep(0.5)
+        return answer(client, address, **more)
+
+    monkeypatch.setattr(httpx2.Client, "get", answer_slowly)
+    app = create_app(Settings(data_dir=tmp_path / "data", upstream_url=url))
+    with TestClient(app, base_url=ADDRESS) as server, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: server.post("/v1/chat/completions", json=body).status_code, range(4)))
+    assert answers == [200] * 4
+    assert len(asked) == 1 and len(seen) == 4
+
+
+def test_an_upstream_that_takes_the_question_and_says_nothing_keeps_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.upstream.LIST_ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        began = time.monotonic()
+        with TestClient(create_app(Settings(data_dir=tmp_path / "data", upstream_url=url)), base_url=ADDRESS) as server:
+            assert server.get("/v1/models").status_code == 200
+        assert time.monotonic() - began < 30
