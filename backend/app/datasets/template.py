@@ -1,8 +1,8 @@
 """Chat templates: the model's own Jinja text, compiled in a sandbox that gives what transformers gives.
 
 Templates come from the hub and are untrusted code: the environment is jinja2's immutable sandbox, without file
-loaders, with plain strings as data. It does not bound time or memory; who renders the template of an unknown model
-in the server does so in a child process (`datasets/tokens.py`).
+loaders, with plain strings as data. No server renders one: processes do that have limits (`datasets/tokens.py`), and
+in all others each rendering has (`datasets/template_limits.py`).
 """
 
 import json
@@ -14,11 +14,13 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from app.contracts.dataset import Message
 from app.core.errors import ModelUnavailable
+from app.datasets.template_limits import rendering
 
 MAX_TEMPLATE_CHARACTERS = 1 << 20
 """Longest template that is compiled; the longest published ones have about 20,000 characters."""
@@ -101,6 +103,15 @@ def _tojson(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Without powers: `9 ** 9 ** 9` is one step of the interpreter, which no limit on time interrupts."""
+
+    intercepted_binops = frozenset(["**"])
+
+    def call_binop(self, _context: Context, _operator: str, _left: Any, _right: Any) -> Any:
+        raise SecurityError("a chat template cannot raise to a power")
+
+
 class ChatTemplate:
     """One compiled template together with the special tokens that it may write."""
 
@@ -113,9 +124,7 @@ class ChatTemplate:
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise ModelUnavailable("template_broken", reason=f"{len(source)} characters")
         now = datetime.now()
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
-        )
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols])
         environment.filters["tojson"] = _tojson
         environment.globals |= {
             "raise_exception": _raise_exception,
@@ -125,21 +134,24 @@ class ChatTemplate:
         }
         self._special_tokens = special_tokens
         try:
-            self._template = environment.from_string(source)
+            with rendering():  # what does not depend on the conversation is computed here
+                self._template = environment.from_string(source)
         except (TemplateError, RecursionError) as error:
             raise ModelUnavailable("template_broken", reason=one_line(error)) from error
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """Return the text of `messages`. Raise TemplateError with a one-line reason when the template cannot."""
+        """Return the text of `messages`. Raise TemplateError with a one-line reason when the template cannot, ModelUnavailable
+        when it takes too much time or memory."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return self._template.render(
-                **self._special_tokens,
-                messages=turns,
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-            )
+            with rendering():
+                return self._template.render(
+                    **self._special_tokens,
+                    messages=turns,
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=add_generation_prompt,
+                )
         except TemplateError:
             raise
         # What a template's expressions can raise besides: a number added to a text, a missing index, ...

@@ -33,7 +33,7 @@ from app.inference.stops import StopGuard
 from app.storage.model_store import EMBEDDED_NAME, missing_files
 from app.training.compiled import find_compiled
 from app.training.embedded import materialise
-from app.training.loading import four_bits, use_physical_cores
+from app.training.loading import four_bits, unreadable, use_physical_cores
 from app.training.lora import keep_layout
 from app.training.memory import is_out_of_memory
 
@@ -282,7 +282,7 @@ class Engine:
         except (OSError, ValueError, KeyError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise ModelUnavailable("unreadable", model_id=folder.name, reason=str(error).splitlines()[0]) from error
+            raise unreadable(folder.name, error) from error
         context = int(getattr(config, "max_position_embeddings", 0) or 1 << 20)
         if quantization is None:
             model.to(self._device)

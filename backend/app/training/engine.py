@@ -92,6 +92,7 @@ def train(  # noqa: PLR0912, PLR0915  long because it is linear
             long_rows=opt.long_rows,
             check_stop=stop.check,
             judged=job.method in ("dpo", "kto"),
+            must_be_same=True,
         )
         for file in (job_dir.train_file, job_dir.heldout_file)
     )

@@ -125,13 +125,20 @@ def load_model(job: TrainingJob, device: torch.device) -> nn.Module:
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ModelUnavailable("unreadable", model_id=job.model.model_id, reason=str(error).splitlines()[0]) from error
+        raise unreadable(job.model.model_id, error) from error
     if widens:
         _widen_weights(model, dtype)
     if quantization is None:
         model.to(device)
     keep_layout(model)
     return prepare_frozen(model, checkpointing=job.optimization.gradient_checkpointing)
+
+
+def unreadable(model_id: str, error: Exception) -> ModelUnavailable:
+    """Return why transformers could not load a model. It asks for `trust_remote_code` where it has no class for its type."""
+    if "trust_remote_code" in str(error):
+        return ModelUnavailable("own_code", model_id=model_id)
+    return ModelUnavailable("unreadable", model_id=model_id, reason=str(error).splitlines()[0])
 
 
 def _widen_weights(model: nn.Module, dtype: torch.dtype) -> None:

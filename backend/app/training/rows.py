@@ -11,7 +11,7 @@ from pathlib import Path
 from app.contracts.dataset import Example
 from app.contracts.frozen import Frozen
 from app.contracts.options import LongRows
-from app.core.errors import DatasetInvalid
+from app.core.errors import DatasetChanged, DatasetInvalid
 from app.datasets.render import Renderer
 from app.datasets.tokenizer_files import fingerprint
 from app.training.batching import Row
@@ -68,20 +68,24 @@ def encode_rows(
     long_rows: LongRows,
     check_stop: Callable[[], None],
     judged: bool = False,
+    must_be_same: bool = False,
 ) -> EncodedRows:
     """Return the Examples of `file` (one per line) as rows that lie in the file `encoded`; `judged` ones as judged.py says.
 
     Rows that are there already are used when they were made from the same content with the same tokenizer and limits. (A
-    template may write today's date: a run that goes on tomorrow keeps yesterday's.) `check_stop` is called before each block
-    of rows and may raise. Raises OSError (disk full).
+    template may write today's date: a run that goes on tomorrow keeps yesterday's.) With `must_be_same`, raises DatasetChanged
+    where those that are there were made from another content. `check_stop` is called before each block of rows and may raise.
+    Raises OSError (disk full).
     """
     with file.open("rb") as rows:
         content = hashlib.file_digest(rows, "sha256")
     key = _key(content.copy(), renderer, max_length, f"{long_rows} judged" if judged else long_rows)
-    found = _find(encoded, key)
-    if found is not None:
+    found = _find(encoded)
+    if found is not None and found.counts.key == key:
         log.info("%s holds the rows of an earlier attempt", encoded.name)
         return found
+    if must_be_same and found is not None and found.counts.content not in ("", content.hexdigest()):
+        raise DatasetChanged("attempts")
     with write_rows(encoded) as writer:
         blocks = _read_blocks(file, check_stop)
         if judged:
@@ -89,7 +93,7 @@ def encode_rows(
         else:
             counts = _encode(blocks, writer, renderer, max_length, long_rows)
         writer.finish(counts.model_copy(update={"key": key, "content": content.hexdigest()}).model_dump_json().encode())
-    found = _find(encoded, key)
+    found = _find(encoded)
     assert found is not None, "it was just written"
     return found
 
@@ -180,10 +184,9 @@ def _key(digest: "hashlib._Hash", renderer: Renderer, max_length: int, kind: str
     return digest.hexdigest()
 
 
-def _find(encoded: Path, key: str) -> EncodedRows | None:
+def _find(encoded: Path) -> EncodedRows | None:
     try:
         rows = RowFile(encoded)
-        counts = Counts.model_validate_json(rows.summary)
+        return EncodedRows(rows, Counts.model_validate_json(rows.summary))
     except (FileNotFoundError, ValueError):
         return None
-    return EncodedRows(rows, counts) if counts.key == key else None

@@ -58,14 +58,45 @@ def test_weights_that_change_while_the_job_trains_are_mentioned(llama: Path, tmp
     assert "model_changed" in [event.key for event in job_dir.read_events() if isinstance(event, Noted)]
 
 
-def test_a_run_does_not_go_on_with_other_rows_than_its_checkpoint_saw(llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("forgotten", "reason"), [(False, "that an earlier attempt"), (True, "no longer those of the checkpoint")]
+)
+def test_a_run_does_not_go_on_with_other_rows_than_its_checkpoint_saw(
+    llama: Path, tmp_path: Path, forgotten: bool, reason: str
+) -> None:
+    """Also where the file of encoded rows is gone, as in a restored backup."""
     job_dir = make(tmp_path / "job", llama)
     with pytest.raises(Stopped):
         train(job_dir, StopAfter(job_dir, 2, job_dir.pause_file))
     job_dir.pause_file.unlink()
     rows = job_dir.train_file.read_bytes()
     job_dir.train_file.write_bytes(rows.replace(b"blue cheese", b"old cheese"))
-    with pytest.raises(DatasetChanged, match="no longer those of the checkpoint"):
+    if forgotten:
+        shutil.rmtree(job_dir.encoded)
+    with pytest.raises(DatasetChanged, match=reason):
         train(job_dir, StopWatch(job_dir))
     job_dir.train_file.write_bytes(rows)
+    if forgotten:
+        shutil.rmtree(job_dir.encoded)
     assert train(job_dir, StopWatch(job_dir)).steps == 4
+
+
+def test_an_attempt_that_saved_nothing_is_not_followed_by_one_on_other_rows(llama: Path, tmp_path: Path) -> None:
+    """The job's rows are links: an editor that writes into the data set's own file writes into the job's."""
+    job_dir = make(tmp_path / "job", llama)
+
+    class Killed(StopWatch):
+        def check(self) -> None:
+            if b"step_logged" in job_dir.events_file.read_bytes():
+                raise KeyboardInterrupt
+            super().check()
+
+    with pytest.raises(KeyboardInterrupt):
+        train(job_dir, Killed(job_dir))
+    shutil.rmtree(job_dir.checkpoints, ignore_errors=True)
+    with job_dir.train_file.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content.replace(b"blue cheese", b"old  cheese"))
+    with pytest.raises(DatasetChanged, match="that an earlier attempt"):
+        train(job_dir, StopWatch(job_dir))

@@ -77,6 +77,28 @@ def test_only_safe_files_are_fetched_and_pickles_are_left_alone(hub: HubServer, 
     assert (Path(source.path) / "model.safetensors").read_bytes() == WEIGHTS
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil.json",
+        "../../../evil.json",
+        "/tmp/affinage-evil.json",
+        "a/../../evil.json",
+        "..\\evil.json",
+        ".evil.json",
+        "x/evil.json",
+    ],
+)
+def test_a_name_that_the_hub_gives_a_file_is_never_a_path(hub: HubServer, store: ModelStore, tmp_path: Path, name: str) -> None:
+    """GHSA-5q6c-ffvg-xcm9 (MLflow): names of fetched files came from whoever sent them."""
+    hub.add("org/model", {**MODEL, name: b"{}"})
+    source = store.resolve("org/model")
+    store.download(source, nothing)
+    assert names_in(source) == set(MODEL)
+    assert not list(tmp_path.rglob("*evil*")) and not Path("/tmp/affinage-evil.json").exists()
+    assert not [request.path for request in hub.requests if "evil" in request.path]
+
+
 def test_a_downloaded_model_is_found_without_asking_the_hub_again(hub: HubServer, store: ModelStore) -> None:
     hub.add("org/kept", MODEL)
     store.download(store.resolve("org/kept"), nothing)

@@ -22,6 +22,7 @@ ORIGINS = (
     "file://",
     "ftp://localhost:8000",
 )
+DOWNLOADED = ("application/x-ndjson", "application/jsonl", "application/octet-stream")
 AGENTS = ("Mozilla/5.0", "curl/8", "python-requests/2", "")
 
 
@@ -83,6 +84,29 @@ def test_an_uploaded_name_or_row_is_answered_as_json_and_never_as_a_page(opened:
     for path in ("", "/rows"):
         answer = opened.get(f"/api/datasets/{made.json()['dataset_id']}{path}")
         assert answer.headers["content-type"] == "application/json" and answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_can_be_downloaded_is_never_opened_as_a_page(opened: TestClient) -> None:
+    """Nothing that somebody uploaded is a document of our origin: it is saved, under a name and a type of ours."""
+    rows = "question,answer\n<script>alert(1)</script>,b\n,\nc,d\n"
+    made = opened.post("/api/datasets", files={"file": ("evil.svg.html", rows, "image/svg+xml")}).json()["dataset_id"]
+    for path in (f"/api/datasets/{made}/export", f"/api/datasets/{made}/bad-rows", f"/v1/files/{made}/content"):
+        headers = opened.get(path).headers
+        assert headers["content-disposition"].startswith(f'attachment; filename="{made}'), path
+        assert headers["content-type"].partition(";")[0] in (
+            "application/x-ndjson",
+            "application/jsonl",
+            "application/octet-stream",
+        )
+        assert headers["x-content-type-options"] == "nosniff"
+    named = {
+        operation["operationId"]
+        for path in opened.get("/openapi.json").json()["paths"].values()
+        for operation in path.values()
+        for answer in operation["responses"].values()
+        if any(kind not in ("application/json", "text/event-stream") for kind in answer.get("content", {}))
+    }
+    assert named <= {"export_rows", "list_bad_rows", "get_export_file", "get_file_content", "get_report_page"}, named
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from starlette.routing import Mount
 from starlette.websockets import WebSocketDisconnect
 
 from app.api import page, streams
+from app.cli.application import run
 from app.contracts.events import StatusChanged
 from app.contracts.status import JobStatus
 from app.core.errors import Forbidden
@@ -299,6 +300,20 @@ def test_other_people_of_the_machine_are_named_and_programs_accounts_are_not(mon
     monkeypatch.setattr(pwd, "getpwall", lambda: entries)
     monkeypatch.setattr(os, "getuid", lambda: 1001)
     assert find_other_people() == ["ada", "grace"]
+
+
+@pytest.mark.parametrize(("option", "warned"), [([], True), (["--require-token"], False)])
+def test_serving_openly_warns_where_others_have_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: list[str], warned: bool
+) -> None:
+    """Here only what is printed once the port is ours: that serving goes on then is proved by every live server."""
+    entry = pwd.struct_passwd(("grace", "x", 1003, 1003, "", "/", "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwall", lambda: [entry])
+    monkeypatch.setattr("app.main.serve", lambda _settings, announce: announce(None))
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert run(["serve", "--data-dir", str(tmp_path / "data"), *option]) == 0
+    said = capsys.readouterr().out
+    assert ("grace" in said) is warned and ("--require-token" in said) is warned, said
 
 
 def test_the_page_itself_is_served_to_strangers_and_holds_no_secret(guarded: Guarded) -> None:

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,12 +18,15 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 import app
+from app.api import page
 from app.contracts.dataset import Example, Message
 from app.core.errors import AffinageError, Forbidden, ModelUnavailable
 from app.datasets.template import ChatTemplate
 from app.datasets.tokens import show_tokens
 from app.storage.model_store import ModelStore
 from tests.api.conftest import dataset_id
+from tests.api.test_jobs import wait_for
+from tests.engine.tiny import write_llama
 from tests.security.conftest import CANARY
 from tests.unit.datasets.models import chatml_model
 
@@ -111,6 +116,43 @@ def test_code_that_a_model_brings_is_never_run(tmp_path: Path) -> None:
     )
     assert len(done.stdout.split()) == 2 and "loaded" not in done.stdout
     assert not any((folder / CANARY).exists() for folder in folders)
+
+
+def wait_for_failure(client: TestClient, job_id: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 120
+    while (job := client.get(f"/api/jobs/{job_id}").json())["status"] not in ("succeeded", "failed"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.1)
+    found: dict[str, Any] = job
+    return found
+
+
+def test_a_model_that_brings_code_is_trained_by_transformers_own_class_and_refused_where_there_is_none(
+    opened: TestClient,
+) -> None:
+    data_dir: Path = opened.app.state.studio.settings.data_dir  # type: ignore[attr-defined]
+    for name, known in (("known", True), ("unknown", False)):
+        folder = write_llama(data_dir / name)
+        code = f"open({str(data_dir / CANARY)!r}, 'w').close()\nclass Evil: pass\n"
+        for module in ("modeling_evil", "tokenization_evil"):
+            (folder / f"{module}.py").write_text(code)
+        auto_map = {"AutoConfig": "modeling_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}
+        unknown = {} if known else {"model_type": "evil", "architectures": ["EvilForCausalLM"]}
+        tokenizer = {"auto_map": {"AutoTokenizer": ["tokenization_evil.Evil", None]}}
+        for file, more in (("config.json", {"auto_map": auto_map, **unknown}), ("tokenizer_config.json", tokenizer)):
+            (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | more))
+        body = {"dataset_id": dataset_id(opened), "model_name": str(folder), "num_epochs": 1, "report_rows": 0}
+        answer = opened.post("/api/start-finetuning", json=body)
+        assert answer.status_code == 201, answer.text
+        job_id = answer.json()["job_id"]
+        if known:
+            wait_for(opened, job_id, "succeeded")
+        else:
+            error = wait_for_failure(opened, job_id)["error"]
+            assert error["code"] == "model_unavailable" and "the code that it brings" in error["message"], error
+    assert not (data_dir / CANARY).exists()
+    exec(compile(code, "modeling_evil.py", "exec"), {})  # the canary itself works
+    assert (data_dir / CANARY).exists()
 
 
 @pytest.mark.parametrize("name", ["model_type", "architectures"])
@@ -216,7 +258,7 @@ def test_a_name_from_outside_is_never_a_path(studio_client: TestClient, name: st
         ("GET", "/assets/{}"), ("GET", "/{}"),
     ):  # fmt: skip
         answer = studio_client.request(method, path.format(part))
-        assert answer.status_code < 500, (method, path, name, answer.text)
+        assert answer.status_code < 500 or answer.text == page.NOT_BUILT, (method, path, name, answer.text)
         assert CANARY not in answer.text
         if path.startswith("/api") and name.strip("/"):
             assert answer.status_code in (200, 400, 404, 405, 409, 422), (method, path, name)

@@ -23,7 +23,8 @@ import app
 from app.core.settings import Settings
 from app.main import create_app
 from app.storage.db import sqlite_is_fixed, sqlite_module
-from tests.api.conftest import check_error, upload
+from tests.api.conftest import check_error, dataset_id, upload
+from tests.engine.tiny import write_llama
 from tests.security.conftest import CANARY
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -76,6 +77,31 @@ def test_pickles_and_archives_of_them_are_no_data(opened: TestClient, tmp_path: 
         assert answer.json()["error"]["message"]
     assert not canary.exists()
     assert opened.get("/api/datasets").json() == {"datasets": []}
+
+
+def test_a_gguf_file_from_elsewhere_is_never_parsed(opened: TestClient) -> None:
+    """CVE-2024-21802, CVE-2025-53630 and their kind: only the package's own file and our own exports are read."""
+    package = Path(app.__file__).parent
+    reading = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(r"GGUFReader|read_metadata\(|gguf_file=|import xllamacpp", path.read_text("utf-8"))
+    }
+    assert reading == {
+        "training/embedded.py",  # the file of the installed, pinned package
+        "training/gguf_metadata.py",  # defined there
+        "export/loading_back.py",  # what was just written
+        "export/llama_cpp.py",  # the same, in a child process
+    }
+    torn = b"GGUF" + (3).to_bytes(4, "little") + b"\xff" * 64  # 2^64 - 1 tensors, as many keys
+    assert upload(opened, torn, "weights.gguf").status_code in REFUSALS
+    folder = opened.app.state.studio.settings.data_dir / "mine"  # type: ignore[attr-defined]
+    write_llama(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.gguf").write_bytes(torn)
+    body = {"dataset_id": dataset_id(opened), "model_name": str(folder)}
+    error = check_error(opened.post("/api/start-finetuning", json=body), 409, "model_unavailable")
+    assert "model.safetensors" in error["message"]
 
 
 def test_a_small_parquet_file_cannot_become_gigabytes(opened: TestClient, tmp_path: Path) -> None:
