@@ -56,9 +56,18 @@ Without clients the server took {load["server_cores_without_clients"]:.3f} cores
 {load["client_cores"]:.3f}. A poll was answered in {load["p50_ms"]:.0f} ms (median), at worst in {load["worst_ms"]:.0f} ms.
 
 A step of the training took {load["step_seconds_quiet"]:.3f} s without clients and {load["step_seconds_loaded"]:.3f} s with
-them ({load["slowdown"]:+.1%}; medians of {load["steps"][0]} and {load["steps"][1]} steps). Shared out by processor time,
-{load["slowdown_without_clients_share"]:+.1%} of it is the server's; the rest is that of the clients, who would run elsewhere.
+them ({load["slowdown"]:+.1%}; medians of {load["steps"][0]} and {load["steps"][1]} steps). {shared_out(load)}
 """
+
+
+def shared_out(load: dict[str, Any]) -> str:
+    """Return whose the slowdown is, by processor time."""
+    if load["slowdown"] <= 0:
+        return "Other processes changed a step by more than the clients did: what these cost cannot be told from this run."
+    return (
+        f"Shared out by processor time, {load['slowdown_without_clients_share']:+.1%} of it is the server's;\n"
+        "the rest is that of the clients, who would run elsewhere."
+    )
 
 
 def told(met: bool) -> str:

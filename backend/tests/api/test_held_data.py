@@ -89,7 +89,7 @@ def test_a_data_set_that_is_changed_and_removed_during_a_run_changes_nothing_tha
 
     check_error(server.delete(f"/api/datasets/{used}"), 409, "conflict")
     assert server.delete(f"/v1/files/{used}").status_code == 400, "as OpenAI's clients expect a refusal"
-    swapped = {"shape": "question_answer", "question": "answer", "answer": "question"}
+    swapped = {"shape": "question_answer", "instruction": "answer", "output": "question"}
     changed = server.put(f"/api/datasets/{used}/mapping", json=swapped)
     assert changed.status_code == 200, changed.text
     assert changed.json()["dataset_id"] != used, "what a job has used is kept: another mapping is another version"
