@@ -95,7 +95,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory, endless: Endless) -> Itera
         body = {"dataset_id": dataset_id(live.client), "model_name": str(model), "report_rows": 0}
         tuned = start(live, {**body, "num_epochs": 1}, ENDED)
         assert live.client.get(f"/api/jobs/{tuned}").json()["status"] == "succeeded"
-        training = start(live, {**body, "num_epochs": 1000}, ("running",))
+        # On an idle machine a hundred steps take a second: it must outlast the test.
+        training = start(live, {**body, "num_epochs": 1000, "batch_size": 1}, ("running",))
         data, chat = body["dataset_id"], {"messages": QUESTION, "stream": True}
         several = [{"job_id": tuned}, {"model": str(model)}]
         yield Streams(

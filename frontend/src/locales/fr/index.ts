@@ -589,7 +589,7 @@ export const fr: Messages = {
     right: "comme attendu",
     forgotten: "Questions générales : ce qui a été oublié",
     forgottenHint:
-      "Elles n’ont rien à voir avec vos données. Une réponse compte dès qu’elle contient le mot cherché, ce qui peut être un hasard ; la perte, elle, ne doit rien au hasard.",
+      "Elles n’ont rien à voir avec vos données. Une réponse compte dès qu’elle contient le mot cherché, ce qui peut être un hasard ; la perte, elle, ne doit rien au hasard.",
     page: "Le rapport en un fichier HTML",
     json: "en JSON",
   },
