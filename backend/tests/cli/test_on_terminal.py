@@ -9,13 +9,13 @@ import pytest
 
 from tests.cli.on_terminal import Session, run_on_terminal
 
-ROWS = 2_000_000
+ROWS = 700_000
 _BYTES = re.compile(r"([\d.]+)/([\d.]+) MB")
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 120 MB, which takes some seconds to read: its bar is seen long before the end."""
+    """A table of 40 MB, which takes more than a second to read."""
     path = tmp_path_factory.mktemp("large") / "rows.csv"
     rows = (f'"What is number {number}, please?",It is {number * 7} and nothing else.\n' for number in range(ROWS))
     path.write_text("question,answer\n" + "".join(rows))
