@@ -7,9 +7,7 @@ and an answer that left a core to them would leave it idle to its end.
 import time
 from dataclasses import dataclass
 
-import psutil
-
-from app.hardware.cores import list_usable_cores
+from app.hardware.cores import read_busy_seconds
 
 LOOK_SECONDS = 0.3
 """How often it is looked; the kernel counts in hundredths of a second."""
@@ -28,10 +26,7 @@ class Reading:
     @classmethod
     def now(cls) -> "Reading":
         """Read the clocks."""
-        every = psutil.cpu_times(percpu=True)
-        allowed = [every[core] for core in list_usable_cores() if core < len(every)]
-        busy = sum(sum(times[:8]) - times.idle - getattr(times, "iowait", 0.0) for times in allowed)  # guests are in user
-        return cls(time.monotonic(), busy, time.process_time())
+        return cls(time.monotonic(), read_busy_seconds(), time.process_time())
 
     def count_free(self, later: "Reading", cores: int) -> int:
         """Return how many of `cores` the others left between this reading and a later one, at least 1."""
