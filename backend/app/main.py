@@ -1,5 +1,6 @@
 """The server: `create_app()` puts it together, `serve()` runs it."""
 
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -182,6 +183,7 @@ def serve(settings: Settings, announce: Callable[[str | None], None] | None = No
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STREAMS_END_SECONDS,
     )
+    gc.freeze()  # 150,000 objects of the imports, which a full collection would look through: 90 ms in the middle of a request
     with listener:
         if announce is not None:
             announce(door.make_launch_code() if door.required else None)
