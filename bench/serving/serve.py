@@ -3,7 +3,8 @@
     .venv/bin/python bench/serving/serve.py [--rounds 5] [--write docs/benchmarks/serving.md]
 
 Everything runs on the embedded model with the machine's own precision, in turns: a round measures each way once, so that a
-restless machine hurts all alike, and the ratios are taken within a round. All but the last part (felt.py) in this one process.
+restless machine hurts all alike, and the ratios are taken within a round. All but the last part (felt.py) in this one process,
+which has the environment of a chat worker.
 Greedy, 64 tokens an answer; the tokens that would end an answer count as ordinary ones in this process, on both sides, so
 that all have the same work. No two questions begin alike: nothing of a prompt is known from the one before.
 """
@@ -12,6 +13,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from app.contracts.job import Lora
 from app.datasets.render import Renderer
 from app.hardware.probe import probe
 from app.inference.engine import Engine
+from app.services.inference_workers import worker_environment
 from app.storage.model_store import EMBEDDED_NAME
 from app.training.embedded import materialise
 from app.training.lora import LoraLayer, attach, save_adapter
@@ -66,6 +69,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
+    if "GLIBC_TUNABLES" not in os.environ:  # read when a process starts; a worker's answers are 1.4 times as fast with it
+        os.execve(sys.executable, [sys.executable, *sys.argv], worker_environment())
     with TemporaryDirectory(prefix="serving-") as scratch:
         folder = Path(scratch) / "embedded" / EMBEDDED_NAME
         materialise(folder)

@@ -12,7 +12,7 @@ from app.datasets.tokens import TokenCount, write_count
 
 ANY_LENGTH = 1 << 40
 """Tokens at which nothing is cut."""
-BATCH_ROWS = 128
+BATCH_ROWS = 256
 """Rows that are tokenised together."""
 
 

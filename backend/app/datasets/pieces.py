@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 
 from tokenizers import Tokenizer
 
+from app.datasets.word_cache import WordCache
+
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Unicode noncharacters, never part of real text: they fence control tokens inside messages until tokenisation."""
 _FENCED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
@@ -37,6 +39,7 @@ class PieceTokenizer:
 
     def __init__(self, tokenizer: Tokenizer, end_token: str) -> None:
         self._tokenizer = tokenizer
+        self._words = WordCache(tokenizer)
         added = tokenizer.get_added_tokens_decoder()
         self._added_ids = set(added)
         self.special_ids = {token for token, value in added.items() if value.special}
@@ -95,10 +98,9 @@ class PieceTokenizer:
         for literal in (False, True):
             places = [place for place, run in enumerate(runs) if run.literal is literal]
             if places:
-                tokenizer = self._literal_tokenizer if literal else self._tokenizer
-                texts = [runs[place].text for place in places]
-                for place, found in zip(places, tokenizer.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-                    ids[place] = found.ids
+                words = self._literal_words if literal else self._words
+                for place, found in zip(places, words.encode([runs[place].text for place in places]), strict=True):
+                    ids[place] = found
         return ids
 
     @cached_property
@@ -108,11 +110,11 @@ class PieceTokenizer:
         return ordinary, literal
 
     @cached_property
-    def _literal_tokenizer(self) -> Tokenizer:
+    def _literal_words(self) -> WordCache:
         """The same tokenizer, to which special tokens are ordinary text."""
         literal = Tokenizer.from_str(self._tokenizer.to_str())
         literal.encode_special_tokens = True
-        return literal
+        return WordCache(literal)
 
     def _start_marks(self, end_token: str) -> tuple[bool, bool]:
         """Measure whether the tokenizer marks the first word of a text (SentencePiece's dummy space).

@@ -76,9 +76,8 @@ def holds_template(example: Example) -> bool:
 
 def find_ends(ids: Sequence[int], trained: Sequence[bool], stop_ids: frozenset[int]) -> Iterator[int]:
     """Yield the number of tokens up to the end of each trained stretch that is closed by one of `stop_ids`."""
-    for place, token in enumerate(ids):
-        last = place + 1 == len(ids) or not trained[place + 1]
-        if trained[place] and last and token in stop_ids:
+    for place in [place for place, token in enumerate(ids) if token in stop_ids]:
+        if trained[place] and (place + 1 == len(ids) or not trained[place + 1]):
             yield place + 1
 
 

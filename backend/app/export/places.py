@@ -55,7 +55,8 @@ class Compared:
 def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = ENOUGH_PLACES) -> Compared:
     """Choose rows evenly over the held-out ones (the training rows where there are none) until there are `enough` places.
 
-    Every token of a row but its first is compared, learned or not. Raises DatasetInvalid when no row can be used.
+    Every token of a row but its first is compared, learned or not, and each beginning once. Raises DatasetInvalid when no row
+    can be used.
     """
     has_heldout = job_dir.heldout_file.is_file() and job.dataset.heldout_rows > 0
     file = job_dir.heldout_file if has_heldout else job_dir.train_file
@@ -72,9 +73,30 @@ def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = 
         chosen = [encoded.rows[place] for place in _spread(len(encoded.rows), MOST_ROWS)]
     if not chosen:
         raise DatasetInvalid("nothing_to_compare")
-    rows = [PlacedRow(row.ids, list(range(1, len(row.ids)))) for row in chosen]
+    rows = place_once([row.ids for row in chosen])
     source: Literal["heldout", "training"] = "heldout" if has_heldout else "training"
     return Compared(_until(rows, enough), source, len(encoded.rows), _prompts(file, renderer))
+
+
+def place_once(rows: Sequence[list[int]]) -> list[PlacedRow]:
+    """Return the rows that have a beginning no row before them has, with the places after those beginnings.
+
+    What follows the same tokens is one prediction: the words with which a template begins would count once for each row.
+    """
+    placed = []
+    known: dict[tuple[int, int], int] = {}
+    """A tree of beginnings: (number of a beginning, next token) -> number of the longer one."""
+    for ids in rows:
+        beginning, places = 0, []
+        for place, token in enumerate(ids[:-1], start=1):
+            step = (beginning, token)
+            if step not in known:
+                known[step] = len(known) + 1
+                places.append(place)
+            beginning = known[step]
+        if places:
+            placed.append(PlacedRow(ids, places))
+    return placed
 
 
 def thinned(rows: Sequence[PlacedRow], places: int) -> list[PlacedRow]:

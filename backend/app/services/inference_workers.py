@@ -30,6 +30,11 @@ CREDENTIALS = struct.Struct("3i")
 """pid, uid, gid: what SO_PEERCRED tells about the process behind a Unix socket."""
 
 
+def worker_environment() -> dict[str, str]:
+    """Return this process's environment with what a worker needs: weights in huge pages, cards in NVML's order."""
+    return {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 class InferenceWorkers:
     """Starts, finds, unloads and ends the workers of this data folder."""
 
@@ -73,12 +78,7 @@ class InferenceWorkers:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={
-                    **os.environ,
-                    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-                    "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-                    "AFFINAGE_INFERENCE_LOG": str(log_file),
-                },
+                env={**worker_environment(), "AFFINAGE_INFERENCE_LOG": str(log_file)},
             )
 
     def release(self, device_id: str) -> None:
