@@ -60,6 +60,7 @@ def _run(file: Path, scratch: Path, break_after_seconds: float | None) -> dict[s
         except OSError:  # the terminal is closed
             pass
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes what it starts in the background ignore it
     began = time.perf_counter()
     process = subprocess.Popen([*COMMAND, str(file)], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)

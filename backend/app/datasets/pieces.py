@@ -46,12 +46,15 @@ class PieceTokenizer:
         """Ids of the control tokens."""
         controls = sorted((value.content for value in added.values() if value.special), key=len, reverse=True)
         self._control = re.compile("|".join(re.escape(text) for text in controls) or "(?!)")
+        self._control_starts = sorted({text[0] for text in controls})
         self._marks_starts, self._marks_after_added = self._start_marks(end_token)
 
     def fence(self, content: str) -> str:
         """Mark the control tokens that somebody typed: `encode` makes ordinary text of them."""
         if _OPEN in content or _CLOSE in content:
             content = content.replace(_OPEN, "").replace(_CLOSE, "")
+        if not any(map(content.__contains__, self._control_starts)):
+            return content
         return self._control.sub(lambda found: f"{_OPEN}{found.group()}{_CLOSE}", content)
 
     def encode(self, text: str, previous: int | None) -> Encoding[list[int]]:

@@ -136,6 +136,7 @@ class ChatTemplate:
         try:
             with rendering():  # what does not depend on the conversation is computed here
                 self._template = environment.from_string(source)
+            self._template.globals = dict(self._template.globals)  # a ChainMap, gone through in Python at every rendering
         except (TemplateError, RecursionError) as error:
             raise ModelUnavailable("template_broken", reason=one_line(error)) from error
 

@@ -7,7 +7,7 @@ patterns (GPT-2's and its descendants') take a space with the word after it. Oth
 import json
 import re
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -56,14 +56,20 @@ class WordCache:
         """Return the ids of each text, those that the tokenizer gives to the whole of it."""
         if not self._cuts:
             return self._ask(texts)
-        cut = [_CUT.split(text) if _has_wide_gap(text) else text.split(" ") for text in texts]
+        # The tokenizer takes its own tokens out of a text before anything else.
+        stretches = [self._added.split(text) if self._marks_tokens else [text] for text in texts]
+        cut = [_CUT.split(text) if _has_wide_gap(text) else text.split(" ") for text in chain.from_iterable(stretches)]
         firsts = [words.pop(0) for words in cut]
         self._learn(self._first, set(firsts), "")
         self._learn(self._spaced, set().union(*cut), " ")
-        ids = [
-            [*self._first[first], *chain.from_iterable(map(self._spaced.__getitem__, words))]
-            for first, words in zip(firsts, cut, strict=True)
-        ]
+        words_of = zip(firsts, cut, strict=True)
+        ids = []
+        for parts in stretches:
+            whole: list[int] = []
+            for first, words in islice(words_of, len(parts)):
+                whole += self._first[first]
+                whole.extend(chain.from_iterable(map(self._spaced.__getitem__, words)))
+            ids.append(whole)
         self._forget()
         return ids
 
@@ -83,15 +89,7 @@ class WordCache:
         self._long += [(self._parts, part) for part in new if len(part) > LONGEST_WORD]
 
     def _cut_word(self, word: str) -> list[str]:
-        if word[1:].isalpha():
-            return [word]
-        if not self._added.search(word):
-            return _CUT_WORD.split(word)
-        if not self._marks_tokens:
-            return [word]
-        # The tokenizer takes its own tokens out of a text before anything else.
-        stretches = self._added.split(word)
-        return [part for place, text in enumerate(stretches) if text for part in ([text] if place % 2 else _CUT_WORD.split(text))]
+        return [word] if word[1:].isalpha() or self._added.search(word) else _CUT_WORD.split(word)
 
     def _forget(self) -> None:
         """Keep no long words, and no more than MOST_WORDS and MOST_PARTS."""
