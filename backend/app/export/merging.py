@@ -1,7 +1,7 @@
 """The tuned weights, one tensor at a time: stored base weights plus the adapter's product, summed in fp32.
 
 Nothing is loaded as a model, so the sum is made on weights as they were published, in 16 or 32 bits, never on weights that
-were packed into 4 bits for training. Memory holds one tensor.
+were packed into 4 bits for training. Memory holds one file's tensors.
 """
 
 import json
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from app.contracts.job import Lora
 from app.core.errors import Invalid, ModelUnavailable, Unsupported
+from app.export.rounding import Rounder
 from app.training.lora import CONFIG_NAME, WEIGHTS_NAME
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -71,12 +72,19 @@ class MergedWeights:
             raise Unsupported("merge_packed", tensor=name, dtype=str(weight.dtype).removeprefix("torch."))
         return self._summed(weight.float(), key, name)
 
-    def read_as_stored(self, name: str) -> Tensor:
-        """Return a tensor in the precision of the base's file."""
-        with safe_open(self._place[name], framework="pt") as stored:
-            dtype = stored.get_slice(name).get_dtype()
+    def read_as_stored(self, name: str, rounder: Rounder | None = None) -> Tensor:
+        """Return a tensor in the precision of the base's file; what the adapter changes is rounded by `rounder`."""
         weight = self.read(name)
-        return weight.to(_DTYPES[dtype]) if name in self._changed else weight
+        if name not in self._changed:
+            return weight
+        with safe_open(self._place[name], framework="pt") as stored:
+            dtype = _DTYPES[stored.get_slice(name).get_dtype()]
+        if rounder is None:
+            return weight.to(dtype)
+        layer = self._changed[name].removeprefix(_PREFIX)
+        if self._lora.fan_in_fan_out:
+            return rounder.round(layer, weight.t(), dtype).t().contiguous()
+        return rounder.round(layer, weight, dtype)
 
     @property
     def stored_dtypes(self) -> set[str]:
@@ -135,11 +143,18 @@ _DTYPES = {
 
 
 def write_merged(
-    base: Path, adapter: Path, folder: Path, on_tensor: Callable[[], None] = lambda: None, *, widen: bool = False
+    base: Path,
+    adapter: Path,
+    folder: Path,
+    on_tensor: Callable[[], None] = lambda: None,
+    *,
+    rounder: Rounder | None = None,
+    widen: bool = False,
 ) -> None:
     """Write the merged weights below `folder` with the base's file names, precisions and index. Raises OSError (disk full).
 
-    With `widen` every weight is written in 32 bits: twice the size of 16, and nothing of the sum is rounded away.
+    Changed weights are rounded to the nearest number, or by `rounder`. With `widen` every weight is written in 32 bits: twice the
+    size of 16, and nothing of the sum is rounded away.
     """
     from safetensors.torch import save_file
 
@@ -148,7 +163,7 @@ def write_merged(
         tensors = {}
         for name in names:
             on_tensor()
-            tensor = weights.read(name).float() if widen else weights.read_as_stored(name)
+            tensor = weights.read(name).float() if widen else weights.read_as_stored(name, rounder)
             tensors[name] = tensor.contiguous()
         save_file(tensors, folder / file.name, metadata={"format": "pt"})
     if (base / INDEX_NAME).is_file():

@@ -7,23 +7,30 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from app.contracts.export import Certificate, ExportFormat, ExportPhase
 from app.contracts.job import TrainingJob
 from app.contracts.plan import Notice
 from app.core.errors import ExportFailed
+from app.datasets.render import Renderer
 from app.datasets.tokenizer_files import load_tokenizer_files
 from app.export.card import draw_curve, make_card
 from app.export.certify import FULL, REHEARSAL, Certifier
 from app.export.gguf_file import Precision, write_gguf
 from app.export.gguf_vocabulary import written_template
-from app.export.loading_back import merged_dtype
+from app.export.loading_back import choose_arithmetic, load_reference, merged_dtype
 from app.export.merging import write_merged
 from app.export.modelfile import make_modelfile
+from app.export.places import choose_shown
+from app.export.rounding import MOST_BYTES, Rounder, collect_moments, needed_bytes
 from app.storage.export_dir import ExportDir
 from app.storage.job_dir import JobDir, fsync_folder
 from app.training.results import TOKENIZER_FILES
 
 CERTIFICATE_NAME = "certificate.json"
+CALIBRATION_TOKENS = 4096
+"""Of training rows, whose inputs guide the rounding of a merge."""
 _PRECISIONS: dict[ExportFormat, Precision] = {
     "gguf-f16": "f16",
     "gguf-q8_0": "q8_0",
@@ -63,9 +70,13 @@ def make_export(
         has_modelfile = _write(job, export_format, adapter, aside, licence)
         certifier = Certifier(job_dir, job, adapter, on_phase, REHEARSAL if rehearsal else FULL)
         certificate = certifier.certify(export_format, aside, rehearsal=rehearsal)
-        if _may_widen(certificate, aside):
+        nearest = certificate
+        if _is_rounded_away(certificate, aside):
             on_phase("writing")
-            certificate = _widen(job, adapter, aside, certifier, certificate)
+            certificate = _calibrate(job_dir, job, adapter, aside, certifier, failed=nearest)
+        if _is_rounded_away(certificate, aside):
+            on_phase("writing")
+            certificate = _widen(job, adapter, aside, certifier, nearest)
         if not certificate.passed:
             raise CertificateFailed(certificate)
         _describe(job_dir, job, certificate, aside, licence=licence, has_modelfile=has_modelfile)
@@ -108,9 +119,29 @@ def _write(job: TrainingJob, export_format: ExportFormat, adapter: Path, folder:
     return modelfile is not None
 
 
-def _may_widen(certificate: Certificate, folder: Path) -> bool:
-    """Return whether weights in 32 bits may save a merge that failed: rounding to 16 bits moved too many answers."""
+def _is_rounded_away(certificate: Certificate, folder: Path) -> bool:
+    """Return whether another rounding may save a merge that failed: that to 16 bits moved too many answers."""
     return certificate.format == "merged" and not certificate.passed and merged_dtype(folder) != "float32"
+
+
+def _calibrate(
+    job_dir: JobDir, job: TrainingJob, adapter: Path, folder: Path, certifier: Certifier, *, failed: Certificate
+) -> Certificate:
+    """Round the merged weights anew, with regard to the training rows, and return their certificate, which says so.
+
+    Returns `failed` where memory does not hold what that takes.
+    """
+    base = Path(job.model.path)
+    model = load_reference(base, adapter, choose_arithmetic(base))
+    if needed_bytes(model) > min(MOST_BYTES, psutil.virtual_memory().available // 2):
+        return failed
+    rows = choose_shown(job_dir, job, Renderer.load(base), CALIBRATION_TOKENS)
+    rounder = Rounder(collect_moments(model, rows))
+    del model
+    write_merged(base, adapter, folder, rounder=rounder)
+    certificate = certifier.certify("merged", folder, rehearsal=failed.rehearsal)
+    note = _explain("export_note.calibrated", merged_dtype(folder), failed, tokens=sum(map(len, rows)))
+    return certificate.model_copy(update={"notices": [note, *certificate.notices]})
 
 
 def _widen(job: TrainingJob, adapter: Path, folder: Path, certifier: Certifier, failed: Certificate) -> Certificate:
@@ -126,8 +157,12 @@ def _widen(job: TrainingJob, adapter: Path, folder: Path, certifier: Certifier, 
 
 def explain_width(stored: str, failed: Certificate) -> Notice:
     """Return why weights rounded to `stored` were not enough: the comparison that failed."""
+    return _explain("export_note.widened", stored, failed)
+
+
+def _explain(key: str, stored: str, failed: Certificate, **params: int) -> Notice:
     found = next(agreement for agreement in failed.agreements if not agreement.passed)
-    params = {
+    said = {
         "dtype": stored,
         "arithmetic": found.arithmetic,
         "top1": f"{100 * found.top1:.2f}",
@@ -135,7 +170,7 @@ def explain_width(stored: str, failed: Certificate) -> Notice:
         "kl": f"{found.kl:.2g}",
         "most": f"{found.most_kl:.2g}",
     }
-    return Notice(key="export_note.widened", params=params)
+    return Notice(key=key, params={**said, **params})
 
 
 def file_name(job: TrainingJob) -> str:

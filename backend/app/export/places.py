@@ -60,6 +60,23 @@ def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = 
     """
     has_heldout = job_dir.heldout_file.is_file() and job.dataset.heldout_rows > 0
     file = job_dir.heldout_file if has_heldout else job_dir.train_file
+    chosen, rows_in_all = _encode(file, job, renderer)
+    if not chosen:
+        raise DatasetInvalid("nothing_to_compare")
+    rows = place_once(chosen)
+    source: Literal["heldout", "training"] = "heldout" if has_heldout else "training"
+    return Compared(_until(rows, enough), source, rows_in_all, _prompts(file, renderer))
+
+
+def choose_shown(job_dir: JobDir, job: TrainingJob, renderer: Renderer, tokens: int) -> list[list[int]]:
+    """Return the ids of training rows, chosen evenly over all, until there are `tokens`."""
+    rows, _ = _encode(job_dir.train_file, job, renderer)
+    wanted = max(1, round(len(rows) * tokens / max(1, sum(map(len, rows)))))
+    return [rows[place] for place in _spread(len(rows), min(wanted, len(rows)))]
+
+
+def _encode(file: Path, job: TrainingJob, renderer: Renderer) -> tuple[list[list[int]], int]:
+    """Return the ids of at most MOST_ROWS rows of a file, evenly over all, as training would see them, and how many there are."""
     with tempfile.TemporaryDirectory() as folder:
         encoded = encode_rows(
             file,
@@ -70,12 +87,7 @@ def choose(job_dir: JobDir, job: TrainingJob, renderer: Renderer, enough: int = 
             check_stop=lambda: None,
             judged=job.method in ("dpo", "kto"),
         )
-        chosen = [encoded.rows[place] for place in _spread(len(encoded.rows), MOST_ROWS)]
-    if not chosen:
-        raise DatasetInvalid("nothing_to_compare")
-    rows = place_once([row.ids for row in chosen])
-    source: Literal["heldout", "training"] = "heldout" if has_heldout else "training"
-    return Compared(_until(rows, enough), source, len(encoded.rows), _prompts(file, renderer))
+        return [encoded.rows[place].ids for place in _spread(len(encoded.rows), MOST_ROWS)], len(encoded.rows)
 
 
 def place_once(rows: Sequence[list[int]]) -> list[PlacedRow]:
@@ -119,6 +131,8 @@ def _spread(count: int, most: int) -> list[int]:
     """Return at most `most` places of `count`, evenly over all, in order."""
     if count <= most:
         return list(range(count))
+    if most == 1:
+        return [0]
     return [round(index * (count - 1) / (most - 1)) for index in range(most)]
 
 

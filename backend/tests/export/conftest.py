@@ -14,7 +14,7 @@ from app.training.comparing.after import compare_after
 from app.training.engine import train
 from app.training.stopping import StopWatch
 from tests.engine.tiny import examples, make_job
-from tests.export.shapes import LLAMA, write_model
+from tests.export.shapes import LLAMA, TARGETS, write_model
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +25,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> JobDir:
     return trained_job(root / "jobs" / "job-1", model)
 
 
-def trained_job(folder: Path, model: Path) -> JobDir:
+def trained_job(folder: Path, model: Path, shape: str = "llama") -> JobDir:
+    targets = TARGETS.get(shape, LLAMA)
     folder.parent.mkdir(parents=True, exist_ok=True)
     job_dir = make_job(
-        folder, model, train=examples(40), heldout=examples(30, start=40), targets=LLAMA, rank=8, num_epochs=6, learning_rate=2e-2
+        folder,
+        model,
+        train=examples(40),
+        heldout=examples(30, start=40),
+        targets=targets,
+        rank=8,
+        num_epochs=6,
+        learning_rate=2e-2,
     )
     job = job_dir.read_job().model_copy(update={"report_rows": 2})
     write_atomically(job_dir.job_file, job.model_dump_json())
