@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    if "GLIBC_TUNABLES" not in os.environ:  # read when a process starts; a worker's answers are 1.4 times as fast with it
+    if "GLIBC_TUNABLES" not in os.environ:  # read when a process starts: without it answers are slower than a worker gives them
         os.execve(sys.executable, [sys.executable, *sys.argv], worker_environment())
     with TemporaryDirectory(prefix="serving-") as scratch:
         folder = Path(scratch) / "embedded" / EMBEDDED_NAME
