@@ -102,7 +102,7 @@ def test_the_reason_for_32_bits_is_the_comparison_that_failed() -> None:
     assert explain_width("float16", failed).params == {
         "dtype": "float16",
         "arithmetic": "bfloat16",
-        "top1": "96.69",
+        "top1": "99.19",
         "least": "0.0",
         "kl": "0.0034",
         "most": "0.002",

@@ -20,3 +20,14 @@ def test_a_certificate_of_the_embedded_model_passed_and_says_what_is_shown(expor
         return
     measured = next(agreement for agreement in found.agreements if agreement.engine == "transformers")
     assert (shown.top1, shown.kl) == (round(measured.top1, 4), float(f"{measured.kl:.2g}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "least_top1"), [("bf16-1-epoch", 0.995), ("bf16-5-epochs", 0.995), ("fp16-1-epoch", 0.999), ("fp16-5-epochs", 0.999)]
+)
+def test_merges_of_other_trainings_and_precisions_passed(name: str, least_top1: float) -> None:
+    found = Certificate.model_validate_json((CERTIFICATES / f"merged-{name}.json").read_text("utf-8"))
+    assert found.passed and found.format == "merged" and not found.rehearsal
+    in_32_bits, in_bfloat16 = found.agreements
+    assert in_32_bits.top1 >= least_top1
+    assert in_32_bits.kl <= 0.002 and in_bfloat16.kl <= 0.002
