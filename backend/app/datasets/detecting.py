@@ -69,7 +69,7 @@ _KNOWN_NAMES = frozenset((
     *HISTORY_NAMES, *MESSAGES_NAMES, *TEXT_NAMES, *CHOSEN_NAMES, *REJECTED_NAMES, *JUDGEMENT_NAMES, *CLASS_NAMES,
     *CLASSIFIED_NAMES, *SPLIT_NAMES,
 )) - {"a", "q", "r"}  # fmt: skip
-_NO_TOOLS: tuple[object, ...] = (None, "", "[]", "null", [], {})
+_NOTHING: tuple[object, ...] = (None, "", "[]", "null", [], {})
 _LONGEST_CLASS = 60
 """Characters of the name of a class; what is longer is an answer."""
 _MOST_PROPOSED_COLUMNS = 4
@@ -338,7 +338,14 @@ def find_tools(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow
         return None
     used = set(mapping.model_dump(exclude={"shape"}, exclude_none=True).values())
     named = (column for column in _Names(columns).find_all(TOOLS_NAMES) if column not in used)
-    return next((column for column in named if any(row.values.get(column) not in _NO_TOOLS for row in sample)), None)
+    return next((column for column in named if any(row.values.get(column) not in _NOTHING for row in sample)), None)
+
+
+def name_unread(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow]) -> str:
+    """Name the columns that play no part, where the first rows have anything in them; not the description of tools."""
+    used = {*mapping.model_dump(exclude={"shape"}, exclude_none=True).values(), find_tools(columns, mapping, sample)}
+    unread = (column for column in columns if column not in used)
+    return _listed([column for column in unread if any(row.values.get(column) not in _NOTHING for row in sample)])
 
 
 def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:

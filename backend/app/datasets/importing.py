@@ -17,7 +17,7 @@ from app.contracts.dataset import Change, DatasetInfo, Example, Mapping, Problem
 from app.core.errors import DatasetInvalid
 from app.core.messages import localise
 from app.datasets.cells import make_writable
-from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_template_marks, find_tools
+from app.datasets.detecting import Detected, check_mapping, detect_mapping, find_template_marks, find_tools, name_unread
 from app.datasets.examples import make_examples
 from app.datasets.reading import SourceFile, open_source, reopen_source
 from app.datasets.rows import RawRow, Watch, unwatched
@@ -34,9 +34,11 @@ REPEATED_KEY = "repeated_key"
 """Key of the remark that names the first record with a key named twice."""
 TOOLS_UNREAD = "tools_unread"
 """Key of the remark that names the column of tools, which no training reads."""
+COLUMNS_UNREAD = "columns_unread"
+"""Key of the remark that names the columns that play no part."""
 TEMPLATE_MARKS = "template_marks"
 """Key of the remark that running texts hold the marks of a chat template."""
-_MADE_AGAIN = (REPEATED_HEADERS, REPEATED_KEY, TOOLS_UNREAD, TEMPLATE_MARKS)
+_MADE_AGAIN = (REPEATED_HEADERS, REPEATED_KEY, TOOLS_UNREAD, COLUMNS_UNREAD, TEMPLATE_MARKS)
 """Remarks that every reading of the rows makes."""
 
 _SAMPLE_ROWS = 50
@@ -228,6 +230,8 @@ def _describe(  # noqa: PLR0917 - what a data set is called, then how it is read
         remarks.append(Problem(row=0, column=key, key=REPEATED_KEY, params={"row": row, "column": key[:80]}))
     if tools := find_tools(opened.columns, used, sample):
         remarks.append(Problem(row=0, column=tools, key=TOOLS_UNREAD, params={"column": tools[:80]}))
+    if unread := name_unread(opened.columns, used, sample):
+        remarks.append(Problem(row=0, column=None, key=COLUMNS_UNREAD, params={"columns": make_writable(unread)}))
     if mark := find_template_marks(used, sample):
         remarks.append(Problem(row=0, column=used.text, key=TEMPLATE_MARKS, params={"mark": mark}))
     heldout = counts.keys.choose_heldout()

@@ -66,6 +66,7 @@ CSV = [
         "decimal-comma.csv",
         b"question;answer;note\nCombien ?;12,5 euros, taxes comprises;1,5\nQuand ?;Demain, sans doute;2,25\n",
         "usable csv question_answer 2",
+        ("columns_unread",),
         first=("Combien ?", "12,5 euros, taxes comprises"),
     ),
     Odd(
@@ -103,6 +104,7 @@ CSV = [
         "twice-answer.csv",
         b"question,answer,answer\nWhere is it?,Over there.,Elsewhere.\nWhen is it?,Tomorrow.,Today.\n",
         "usable csv question_answer 2",
+        ("columns_unread",),
         first=USUAL,
     ),
     Odd(
@@ -180,11 +182,18 @@ CSV = [
         "usable csv question_answer 1",
         first=("À qui\u202f?", "«\u00a0À\u202fmoi\u00a0!\u00a0»"),
     ),
-    Odd("json-in-cells.csv", f'id,messages\n1,"{JSON_TURNS}"\n'.encode(), "usable csv messages 1", first=("Hi", "Hello")),
+    Odd(
+        "json-in-cells.csv",
+        f'id,messages\n1,"{JSON_TURNS}"\n'.encode(),
+        "usable csv messages 1",
+        ("columns_unread",),
+        first=("Hi", "Hello"),
+    ),
     Odd(
         "python-in-cells.csv",
         b"id,messages\n1,\"[{'role': 'user', 'content': \"\"It's me\"\"}, {'role': 'assistant', 'content': 'Hello', 'x': None}]\"\n",
         "usable csv messages 1",
+        ("columns_unread",),
         first=("It's me", "Hello"),
     ),
     Odd("prompts.csv", b"prompt\nWrite a poem about rain.\nWrite a letter to a friend.\n", "refused dataset_invalid.no_answers"),
@@ -225,7 +234,12 @@ JSON = [
     Odd("infinity.jsonl", b'{"question": "a", "answer": "b", "score": -Infinity}\n', "refused dataset_invalid.json_constant"),
     Odd("huge-exponent.json", b'[{"question": "a", "answer": "b", "score": 1e400}]', "refused dataset_invalid.json"),
     Odd("huge-exponent.jsonl", b'{"question": "a", "answer": "b", "score": -1e400}\n', "refused dataset_invalid.json"),
-    Odd("tiny-exponent.jsonl", b'{"question": "a", "answer": "b", "score": 1e-400}\n', "usable jsonl question_answer 1"),
+    Odd(
+        "tiny-exponent.jsonl",
+        b'{"question": "a", "answer": "b", "score": 1e-400}\n',
+        "usable jsonl question_answer 1",
+        ("columns_unread",),
+    ),
     Odd(
         "large-number.jsonl",
         b'{"question": "a", "answer": 123456789012345678901234567890}\n',
@@ -297,7 +311,7 @@ JSON = [
         "pandas-table.json",
         b'{"schema": {"fields": [{"name": "index", "type": "integer"}], "pandas_version": "1.4.0"}, "data": [{"index": 0, "question": "a", "answer": "b"}]}',
         "usable jsonl question_answer 1",
-        ("unwrapped",),
+        ("unwrapped", "columns_unread"),
         ("a", "b"),
     ),
     Odd(
@@ -393,6 +407,7 @@ SHAPES = [
         "sharegpt.json",
         json.dumps([{"id": "x", "conversations": turns("Hi", "Hello", roles=("human", "gpt"), keys=("from", "value"))}]).encode(),
         "usable json sharegpt 1",
+        ("columns_unread",),
         first=("Hi", "Hello"),
     ),
     Odd(
@@ -417,6 +432,7 @@ SHAPES = [
         "dolly.jsonl",
         lines({"instruction": "Sum up.", "context": "A long text.", "response": "Short.", "category": "summary"}),
         "usable jsonl alpaca 1",
+        ("columns_unread",),
         first=("Sum up.\n\nA long text.", "Short."),
     ),
     Odd(
@@ -496,6 +512,7 @@ SHAPES = [
             )
         ),
         "needs_mapping jsonl text 4",
+        ("columns_unread",),
     ),
     Odd(
         "french-alpaca.json",

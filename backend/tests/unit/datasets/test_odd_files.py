@@ -97,7 +97,7 @@ def test_a_workbook_with_a_merged_title_and_a_second_sheet_is_read_below_the_tit
     target = DatasetDir(tmp_path / "ds")
     info = import_file(path, filename=path.name, name=None, target=target)
     assert (info.format, info.mapping.shape, info.rows) == ("xlsx", "question_answer", 2)
-    assert [remark.key for remark in info.remarks] == ["title_lines", "other_sheets"]
+    assert [remark.key for remark in info.remarks] == ["title_lines", "other_sheets", "columns_unread"]
     assert [example.messages[-1].content for example in target.read_examples() if example.messages] == ["À Mâcon.", "Demain."]
 
 
