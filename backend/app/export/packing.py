@@ -129,7 +129,7 @@ def _calibrate(
 ) -> Certificate:
     """Round the merged weights anew, with regard to the training rows, and return their certificate, which says so.
 
-    Returns `failed` where memory does not hold what that takes.
+    Returns `failed` where memory does not hold what that takes, or the inputs are too large or too much alike to be solved for.
     """
     base = Path(job.model.path)
     model = load_reference(base, adapter, choose_arithmetic(base))
@@ -138,7 +138,10 @@ def _calibrate(
     rows = choose_shown(job_dir, job, Renderer.load(base), CALIBRATION_TOKENS)
     rounder = Rounder(collect_moments(model, rows))
     del model
-    write_merged(base, adapter, folder, rounder=rounder)
+    try:
+        write_merged(base, adapter, folder, rounder=rounder)
+    except ArithmeticError:
+        return failed
     certificate = certifier.certify("merged", folder, rehearsal=failed.rehearsal)
     note = _explain("export_note.calibrated", merged_dtype(folder), failed, tokens=sum(map(len, rows)))
     return certificate.model_copy(update={"notices": [note, *certificate.notices]})

@@ -46,7 +46,10 @@ class Rounder:
 
     @torch.inference_mode()
     def round(self, layer: str, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return `weight` (out, in), in fp32, rounded to `dtype`; to the nearest where the layer's inputs were not seen."""
+        """Return `weight` (out, in), in fp32, rounded to `dtype`; to the nearest where the layer's inputs were not seen.
+
+        Raise ArithmeticError where nothing can be solved for with its inputs.
+        """
         if layer not in self._moments:
             return weight.to(dtype)
         factor = self._factor(self._moments[layer])
@@ -71,7 +74,10 @@ class Rounder:
             order = torch.argsort(diagonal, descending=True)
             damped = moment[order][:, order]
             damped.diagonal().add_(_DAMPING * diagonal.mean().clamp(min=1e-12))
-            root = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+            lower, failed = torch.linalg.cholesky_ex(damped)
+            root, failed_again = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if failed or failed_again or not torch.isfinite(root).all():
+                raise ArithmeticError("the inputs of a layer are too large or too much alike")
             known = _Factor(order, root)
             self._factors = {id(moment): known}  # layers that share a moment come one after the other: one is kept
         return known

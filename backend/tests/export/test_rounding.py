@@ -99,6 +99,16 @@ def test_a_model_too_large_to_calibrate_is_written_in_32_bits(tmp_path: Path, mo
     assert [notice.key for notice in certificate.notices] == ["export_note.widened"]
 
 
+def test_inputs_that_overflow_lead_to_32_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_dir = trained_job(tmp_path / "jobs" / "job-1", write_model(tmp_path / "model", "llama", torch.bfloat16))
+    monkeypatch.setitem(certify._TOP1, "bfloat16", 1.01)
+    honest = packing.collect_moments
+    monkeypatch.setattr(packing, "collect_moments", lambda *given: {name: m * torch.inf for name, m in honest(*given).items()})
+    certificate = make_export(job_dir, job_dir.read_job(), "merged", job_dir.adapter)
+    assert certificate.passed
+    assert [notice.key for notice in certificate.notices] == ["export_note.widened"]
+
+
 def test_each_beginning_is_compared_once() -> None:
     placed = place_once([[1, 2, 3, 4], [1, 2, 3, 5, 6], [1, 2], [9, 2, 3]])
     assert [(row.ids, row.places) for row in placed] == [
