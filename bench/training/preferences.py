@@ -15,35 +15,44 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from product import Product
 from workload import SEED, SHARED, Shape, Workload
+
+if TYPE_CHECKING:
+    from app.contracts.dataset import Example
+    from app.datasets.render import Renderer
 
 PAIRS = SHARED / "llamafactory" / "dpo_en_demo.json"
 METHODS = ("sft", "dpo", "kto")
 
 
 def write_job(folder: Path, method: str, rows: int, length: int, batch: int) -> Any:
-    """Return the job folder of a run that learns `rows` pairs by `method`."""
+    """Return the job folder of a run that learns the first `rows` pairs that fit into `length` tokens, by `method`."""
     from app.contracts.dataset import Example
     from app.datasets.importing import import_file
+    from app.datasets.render import Renderer
     from app.storage.dataset_dir import DatasetDir
+    from app.storage.model_store import ModelStore
+    from app.training.embedded import materialise
 
     work = folder / "preferences" / method
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    model = ModelStore(folder / "data").embedded_folder
+    materialise(model)
+    renderer = Renderer.load(model)
+    every = DatasetDir(work / "every")
+    import_file(PAIRS, filename=PAIRS.name, name=None, target=every, mapping=None)
+    fitting = [example.row - 1 for example in every.read_examples() if _fits(example, renderer, length)]
+    pairs = json.loads(PAIRS.read_text("utf-8"))
     raw = work / "train.json"
-    raw.write_text(json.dumps(json.loads(PAIRS.read_text("utf-8"))[:rows]), "utf-8")
+    raw.write_text(json.dumps([pairs[place] for place in fitting[:rows]]), "utf-8")
     target = DatasetDir(work / "rows")
     import_file(raw, filename=raw.name, name=None, target=target, mapping=None)
     lines = [Example.model_validate(example).model_dump_json(exclude_none=True) for example in target.read_examples()]
     (work / "train.jsonl").write_text("".join(line + "\n" for line in lines), "utf-8")
-    from app.storage.model_store import ModelStore
-    from app.training.embedded import materialise
-
-    model = ModelStore(folder / "data").embedded_folder
-    materialise(model)
     shape = Shape(
         f"preferences {method}",
         "embedded",
@@ -55,6 +64,12 @@ def write_job(folder: Path, method: str, rows: int, length: int, batch: int) -> 
     )
     product = Product(folder)
     return product.write_job(Workload(shape, work, model, [], 0.0), work / "job", file=raw, method=method)
+
+
+def _fits(example: "Example", renderer: "Renderer", length: int) -> bool:
+    """Say whether both answers of a pair end within `length` tokens: the product refuses to learn answers without their end."""
+    whole = (example.model_copy(update={"messages": turns, "rejected": None}) for turns in (example.messages, example.rejected))
+    return all(len(renderer.encode(answered, 1 << 20).ids) <= length for answered in whole)
 
 
 def measure(folder: Path, method: str, arguments: argparse.Namespace) -> dict[str, Any]:
