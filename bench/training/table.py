@@ -225,6 +225,9 @@ def _write_scale(found: dict[str, Any]) -> str:
     if files := found.get("files"):
         speeds = ", ".join(f"{speed:.0f} tokens/s on {int(rows):,} rows" for rows, speed in files["tokens_per_second"].items())
         lines.append(f"- 200 steps of 2 short rows, both processes in turns: {speeds} (ratio {files['ratio']:.3f}).")
+    if memory := found.get("memory"):
+        sizes = ", ".join(f"{size / 1e9:.3f} GB on {int(rows):,} rows" for rows, size in memory.items())
+        lines.append(f"- Peak resident memory since the process began, tokenising included: {sizes}.")
     return "\n".join([*lines, ""])
 
 
