@@ -9,10 +9,11 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from app.api import page
+from app.api.deps import refuse_half_characters
 from app.api.errors import install_error_handlers
 from app.api.job_lines import JobLines
 from app.api.responses import correct_streams, problems
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         responses=problems(400, 401, 403, 422, 500),
+        dependencies=[Depends(refuse_half_characters)],
     )
     install_error_handlers(app)
     app.state.access = Access(settings)

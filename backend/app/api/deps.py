@@ -1,13 +1,34 @@
 """What routes ask for: the studio, a session, the reader's language. What only looks is `async`: no thread is asked for it."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
 
+from app.api.errors import BodyUnreadable
+from app.api.security import UPLOAD_PATHS
 from app.core.messages import Language, pick_language
 from app.services.studio import Studio
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+async def refuse_half_characters(request: Request) -> None:
+    """Raise BodyUnreadable for JSON with half of a character (a lone surrogate, `\\ud83d`): nothing here could write it on."""
+    if not request.headers.get("content-type", "").startswith("application/json") or request.url.path in UPLOAD_PATHS:
+        return
+    body = await request.body()
+    if not _SURROGATE.search(body):
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BodyUnreadable("half_character") from None
+    except ValueError:
+        return  # no JSON: the route says so where it asks for a body
 
 
 async def get_studio(request: Request) -> Studio:

@@ -39,6 +39,7 @@ from app.contracts.events import (
 )
 from app.contracts.job import TrainingJob
 from app.contracts.status import JobStatus
+from app.core.errors import Invalid
 from app.core.messages import Language, localise
 from app.services import job_control
 from app.services.openai_jobs import find_asked
@@ -66,6 +67,20 @@ STATUSES: dict[JobStatus, Status] = {
 def unix_seconds(at: str) -> int:
     """Return a time as OpenAI writes it: seconds since 1970."""
     return int(datetime.fromisoformat(at).timestamp())
+
+
+def find_start(ids: Sequence[str], after: str | None) -> int:
+    """Return the place behind `after` in a list; 0 without one. Raise Invalid where the list does not hold it."""
+    if after is None:
+        return 0
+    if after not in ids:
+        raise unknown_cursor(after)
+    return ids.index(after) + 1
+
+
+def unknown_cursor(after: str) -> Invalid:
+    """Return the refusal of a page behind something that is not there: to begin anew would show everything twice."""
+    return Invalid("after", [{"field": "after"}], after=after)
 
 
 def page(items: Sequence[T], ids: Sequence[str], limit: int) -> Page[T]:

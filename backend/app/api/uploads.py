@@ -69,6 +69,8 @@ class ReceivedFile:
     name: str | None
     purpose: str | None = None
     """What OpenAI's interface calls the use of a file."""
+    expires: bool = False
+    """Whether that interface was asked to delete the file one day (`expires_after[...]`)."""
 
 
 class _Parser(MultiPartParser):
@@ -118,6 +120,7 @@ async def receive_file(request: Request, studio: StudioDep) -> AsyncIterator[Rec
             filename=file.filename,
             name=name or None,
             purpose=purpose if isinstance(purpose, str) else None,
+            expires=any(field.startswith("expires_after") for field in form),
         )
     finally:
         await form.close()

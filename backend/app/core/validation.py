@@ -3,6 +3,7 @@
 A detail holds `field`, pydantic's `code`, and `key` with `params`: `localise_details` writes the sentence in a language.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from app.core.messages import Language, catalogue, localise
 
 _WRAPPERS = frozenset({"body", "query", "path", "header"})
 """FastAPI puts the part of the request in front of the field's name."""
+_BRANCH = re.compile(r"(constrained-|function-|literal\[|list\[|dict\[|nullable\[).*|str|int|float|bool")
+"""Where a value may have several types, pydantic puts the type that it tried behind the field's name: no place in the request."""
 _SAME_SENTENCE = {
     "int_from_float": "int_type",
     "int_parsing": "int_type",
@@ -34,7 +37,7 @@ def refuse_values(error: ValidationError | Sequence[Mapping[str, Any]]) -> Inval
 
 
 def _detail(error: Mapping[str, Any]) -> dict[str, Any]:
-    place = [str(part) for part in error["loc"]]
+    place = [str(part) for part in error["loc"] if not (isinstance(part, str) and _BRANCH.fullmatch(part))]
     if place and place[0] in _WRAPPERS:
         place = place[1:]
     code = str(error["type"])

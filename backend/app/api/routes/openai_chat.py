@@ -23,12 +23,13 @@ from app.api.schemas.openai_chat import (
     OpenAIModelList,
     TextCompletion,
 )
-from app.services import inference_service, openai_names
+from app.services import inference_service, job_service, openai_names
 from app.services.inference_service import Question
 from app.services.openai_jobs import name_result
 from app.services.openai_names import ORGANISATION
 from app.services.studio import Studio
 from app.services.upstream import Reply
+from app.storage.tables import JobRow
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"], responses=OPENAI_PROBLEMS)
 STARTED = int(time.time())
@@ -122,10 +123,7 @@ def create_completion(
 def list_openai_models(studio: StudioDep, session: SessionDep) -> OpenAIModelList:
     """List who can be asked: models whose weights are here, what jobs have learned, and the upstream's models."""
     ready = [OpenAIModel(id=name, created=STARTED, owned_by="local") for name in openai_names.list_ready_models(studio)]
-    tuned = [
-        OpenAIModel(id=name_result(studio, row), created=unix_seconds(row.finished_at or row.created_at), owned_by=ORGANISATION)
-        for row in openai_names.list_tuned(session)
-    ]
+    tuned = [_tuned_model(name_result(studio, row), row) for row in openai_names.list_tuned(session)]
     theirs = [
         OpenAIModel(id=name, created=STARTED, owned_by="upstream")
         for name in studio.upstream.list_models()
@@ -141,4 +139,10 @@ def get_openai_model(model: str, studio: StudioDep, session: SessionDep) -> Open
         return OpenAIModel(id=model, created=STARTED, owned_by="upstream")
     named = openai_names.get_named(studio, session, model)
     openai_names.get_voice(studio, session, named)
-    return OpenAIModel(id=model, created=STARTED, owned_by="local" if named.job_id is None else ORGANISATION)
+    if named.job_id is None:
+        return OpenAIModel(id=model, created=STARTED, owned_by="local")
+    return _tuned_model(model, job_service.get_job(session, named.job_id))
+
+
+def _tuned_model(name: str, row: JobRow) -> OpenAIModel:
+    return OpenAIModel(id=name, created=unix_seconds(row.finished_at or row.created_at), owned_by=ORGANISATION)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, Response
 
 from app.api.deps import SessionDep, StudioDep
-from app.api.openai_wording import RESULTS, file_read, page, results_file, results_table
+from app.api.openai_wording import RESULTS, file_read, find_start, page, results_file, results_table
 from app.api.responses import OPENAI_PROBLEMS
 from app.api.schemas.openai_tuning import FileDeleted, FileRead, Page
 from app.api.uploads import FILE_BODY, UploadDep
@@ -24,6 +24,8 @@ def create_file(studio: StudioDep, upload: UploadDep) -> FileRead:
     """Take a file of rows to learn: a data set that the page shows too, with the rows that cannot be used."""
     if upload.purpose != "fine-tune":
         raise Invalid("file_purpose", purpose=upload.purpose or "")
+    if upload.expires:
+        raise Invalid("file_expires", [{"field": "expires_after"}])
     name = upload.filename.rpartition("/")[2].rpartition(".")[0] or upload.filename
     info = dataset_service.import_upload(studio, upload.path, filename=upload.filename, name=name[:200])
     return file_read(info)
@@ -44,7 +46,7 @@ def list_files(  # noqa: PLR0917  # FastAPI calls it by name
         found = [results_file(session, row) for row in list_tuned(session)]
     found.sort(key=lambda file: (file.created_at, file.id), reverse=order == "desc")
     ids = [file.id for file in found]
-    start = ids.index(after) + 1 if after in ids else 0
+    start = find_start(ids, after)
     return page(found[start:], ids[start:], limit)
 
 

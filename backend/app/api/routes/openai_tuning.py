@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 
 from app.api.deps import LanguageDep, SessionDep, StudioDep
-from app.api.openai_wording import event_id, page, tuning_checkpoints, tuning_event, tuning_job
+from app.api.openai_wording import event_id, find_start, page, tuning_checkpoints, tuning_event, tuning_job, unknown_cursor
 from app.api.responses import OPENAI_PROBLEMS
 from app.api.schemas.openai_tuning import CreateTuningJob, Page, TuningCheckpoint, TuningEvent, TuningJob
 from app.core.errors import Invalid
 from app.services import job_control, job_service, openai_jobs
-from app.storage.repositories import Events
+from app.storage.repositories import Events, Jobs
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["OpenAI-compatible"], responses=OPENAI_PROBLEMS)
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -36,6 +36,8 @@ def list_tuning_jobs(  # noqa: PLR0917  # FastAPI calls it by name
     """List jobs, newest first."""
     if any(name.startswith("metadata") for name in request.query_params):
         raise Invalid("metadata_filter")
+    if after is not None and Jobs(session).find(after) is None:
+        raise unknown_cursor(after)
     rows = job_service.list_jobs(session, limit=limit + 1, after=after)
     return page([tuning_job(studio, row, language) for row in rows], [row.job_id for row in rows], limit)
 
@@ -87,5 +89,5 @@ def list_tuning_checkpoints(
     """List the checkpoints that can be asked, newest first."""
     found = tuning_checkpoints(studio, session, job_service.get_job(session, job_id))
     ids = [checkpoint.id for checkpoint in found]
-    start = ids.index(after) + 1 if after in ids else 0
+    start = find_start(ids, after)
     return page(found[start:], ids[start:], limit)

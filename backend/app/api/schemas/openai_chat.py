@@ -1,13 +1,14 @@
 """Chat and text completions as OpenAI's clients send and read them.
 
 What a field means: OpenAI's API reference, sections Chat Completions and Completions. A field that would change the answer and
-that we cannot follow is refused; one that changes nothing here (`user`, `store`, `service_tier`, ...) is passed over.
+that we cannot follow is refused, like one that nobody knows; those that change no answer here are named and passed over.
 """
 
 import random
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from app.contracts.chat import MOST_LOGPROBS, MOST_STOPS, FinishReason, Generation, StopText
 from app.contracts.dataset import Message, Role
@@ -17,6 +18,18 @@ MOST_TOKENS = 4096
 MOST_CHOICES = 16
 LEGACY_TOKENS = 16
 """Length of a text completion when nothing is said, as in OpenAI's reference."""
+
+V = TypeVar("V")
+
+
+def _refuse(value: V) -> V:
+    if value:
+        raise PydanticCustomError("not_followed", "cannot be followed here")
+    return value
+
+
+NotFollowed = Annotated[V, AfterValidator(_refuse)]
+"""A field that would change the answer and that cannot be followed: only an empty value is taken."""
 
 
 class StreamOptions(BaseModel):
@@ -33,11 +46,20 @@ class Part(BaseModel):
 
 
 class Turn(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation: what a person wrote, or an answer as it was given here before."""
+
+    model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
     name: str | None = None
+    """Passed over: no template has a place for it; so with the next two."""
+    tool_call_id: str | None = None
+    annotations: list[object] | None = None
+    tool_calls: NotFollowed[list[object] | None] = None
+    function_call: NotFollowed[dict[str, object] | None] = None
+    refusal: NotFollowed[str | None] = None
+    audio: NotFollowed[dict[str, object] | None] = None
 
     def message(self) -> Message:
         """Return the turn in this house's words: a developer speaks as the system, a function as a tool."""
@@ -49,7 +71,7 @@ class Turn(BaseModel):
 class Sampling(BaseModel):
     """How answers are drawn: common to chats and texts."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1, max_length=600)
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -61,8 +83,9 @@ class Sampling(BaseModel):
     stream_options: StreamOptions | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = Field(default=None, max_length=0)
-    """Not supported: only an empty one is taken."""
+    logit_bias: NotFollowed[dict[str, float] | None] = None
+    user: str | None = None
+    """Passed over: it changes no answer."""
 
     def draws(self, most_tokens: int, logprobs: int | None) -> list[Generation]:
         """Return how each choice is drawn; without a seed, by chance; choice i has the seed `seed + i`."""
@@ -103,16 +126,32 @@ class ChatCompletionRequest(Sampling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     response_format: TextFormat | None = None
-    tools: list[object] | None = Field(default=None, max_length=0)
-    """Not supported: only an empty list is taken; so with the next."""
-    functions: list[object] | None = Field(default=None, max_length=0)
+    tools: NotFollowed[list[object] | None] = None
+    functions: NotFollowed[list[object] | None] = None
+    tool_choice: Literal["none", "auto"] | None = None
+    """Without tools both mean the same; so with the next."""
+    function_call: Literal["none", "auto"] | None = None
     modalities: list[Literal["text"]] | None = None
+    audio: NotFollowed[dict[str, object] | None] = None
+    verbosity: Literal["medium"] | None = None
+    reasoning_effort: Literal["none"] | None = None
+    parallel_tool_calls: bool | None = None
+    """Passed over, like all that follow: they change no answer."""
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prediction: dict[str, object] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, object] | None = None
+    prompt_cache_retention: str | None = None
 
-    @model_validator(mode="after")
-    def _top_needs_logprobs(self) -> "ChatCompletionRequest":
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs")
-        return self
+    @field_validator("top_logprobs")
+    @classmethod
+    def _needs_logprobs(cls, value: int | None, known: ValidationInfo) -> int | None:
+        if value is not None and not known.data.get("logprobs"):
+            raise PydanticCustomError("needs_logprobs", "needs logprobs: true")
+        return value
 
     def generations(self) -> list[Generation]:
         """Return how each choice is drawn."""
@@ -128,10 +167,17 @@ class CompletionRequest(Sampling):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool | None = None
-    suffix: Annotated[str, Field(max_length=0)] | None = None
-    """Not supported: only an empty one is taken."""
+    suffix: NotFollowed[str | None] = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     """Not supported beyond 1."""
+
+    @field_validator("echo")
+    @classmethod
+    def _tells_no_prompt(cls, value: bool | None, known: ValidationInfo) -> bool | None:
+        """Refuse both: with `echo` the prompt's tokens belong to the log-probabilities, and these are not computed."""
+        if value and known.data.get("logprobs") is not None:
+            raise PydanticCustomError("echo_logprobs", "cannot go with logprobs")
+        return value
 
     @property
     def prompts(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from app.contracts.options import Method
 from app.services.openai_jobs import Wanted
@@ -33,11 +34,15 @@ class DpoHyperparameters(Hyperparameters):
 class Supervised(BaseModel):
     """Learning from answers."""
 
+    model_config = ConfigDict(extra="forbid")
+
     hyperparameters: Hyperparameters | None = None
 
 
 class Dpo(BaseModel):
     """Learning from a preferred answer and another one."""
+
+    model_config = ConfigDict(extra="forbid")
 
     hyperparameters: DpoHyperparameters | None = None
 
@@ -45,14 +50,24 @@ class Dpo(BaseModel):
 class TuningMethod(BaseModel):
     """How the rows are learned. `reinforcement` does not exist here."""
 
+    model_config = ConfigDict(extra="forbid")
+
     type: Literal["supervised", "dpo"]
     supervised: Supervised | None = None
     dpo: Dpo | None = None
+    reinforcement: Annotated[None, Field(exclude=True)] = None
 
-    def chosen(self) -> Hyperparameters:
-        """Return the hyperparameters of the type that was named."""
+    @field_validator("supervised", "dpo")
+    @classmethod
+    def _belongs_to_type(cls, value: Supervised | Dpo | None, known: ValidationInfo) -> Supervised | Dpo | None:
+        if value is not None and "type" in known.data and known.data["type"] != known.field_name:
+            raise PydanticCustomError("other_method", "belongs to another `type`")
+        return value
+
+    def find_chosen(self) -> Hyperparameters | None:
+        """Return the hyperparameters of the type that was named, if any."""
         part = self.dpo if self.type == "dpo" else self.supervised
-        return (part.hyperparameters if part is not None else None) or Hyperparameters()
+        return part.hyperparameters if part is not None else None
 
 
 class CreateTuningJob(BaseModel):
@@ -64,7 +79,7 @@ class CreateTuningJob(BaseModel):
     training_file: str = Field(min_length=1, max_length=200)
     validation_file: str | None = Field(default=None, min_length=1, max_length=200)
     hyperparameters: Hyperparameters | None = None
-    """The older place; `method` goes first."""
+    """The older place; they go for any type of `method`."""
     method: TuningMethod | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = Field(default=None, max_length=64)
@@ -78,9 +93,18 @@ class CreateTuningJob(BaseModel):
     integrations: list[object] | None = Field(default=None, max_length=0)
     """Not supported: only an empty list is taken."""
 
+    @field_validator("method")
+    @classmethod
+    def _agrees_with_the_older_place(cls, value: TuningMethod | None, known: ValidationInfo) -> TuningMethod | None:
+        older: Hyperparameters | None = known.data.get("hyperparameters")
+        newer = value.find_chosen() if value is not None else None
+        if older is not None and newer is not None and any(getattr(newer, name) != chosen for name, chosen in older):
+            raise PydanticCustomError("two_places", "says otherwise than `hyperparameters`")
+        return value
+
     def wanted(self) -> Wanted:
         """Return the same in this house's terms."""
-        asked = self.method.chosen() if self.method is not None else self.hyperparameters or Hyperparameters()
+        asked = (self.method.find_chosen() if self.method is not None else None) or self.hyperparameters or Hyperparameters()
         methods: dict[str, Method] = {"supervised": "sft", "dpo": "dpo"}
         return Wanted(
             model=self.model,
