@@ -4,7 +4,8 @@ Where the bounds come from:
 - Weights in 16 or 32 bits must leave the answers alone: the share of equal likeliest tokens (0.995 for bf16, 0.999 for fp16 and
   fp32) and 0.002 nats are this project's requirement, not a finding. What the embedded model reaches: docs/benchmarks/exports.md.
 - Packed weights: guesses with room around what was measured on SmolLM2-135M alone (contracts/export.py: MEASURED). They only tell
-  a lossy file from a broken one; what few bits cost depends on the model and is shown.
+  a lossy file from a broken one; what few bits cost depends on the model and is shown. For `gguf-q8_0` 0.95 was too little room:
+  sound files of 66 short rows full of HTML reached 0.952 in llama.cpp at 537 places, and 0.933 at the first 150.
 - The share of equal prompts (0.95): a guess.
 """
 
@@ -43,7 +44,7 @@ _TOP1 = {"float32": 0.999, "float16": 0.999, "bfloat16": 0.995}
 """Weights merged in 16 or 32 bits, compared in fp32 arithmetic."""
 _KL = 0.002
 _QUANTISED: dict[ExportFormat, tuple[float, float]] = {
-    "gguf-q8_0": (0.95, 0.05),
+    "gguf-q8_0": (0.9, 0.05),
     "gguf-q6_k": (0.85, 0.2),
     "gguf-q5_k_m": (0.6, 0.7),
     "gguf-q4_k_m": (0.4, 1.5),
@@ -62,7 +63,8 @@ class Effort:
 FULL = Effort(places=2000, llama_cpp_places=LLAMA_CPP_PLACES)
 REHEARSAL = FULL
 """As many places as of the real one: the bounds allow nothing for chance, and 500 of the 1,470 tokens of the
-sample's held-out rows agreed at 99.20 % where all of them agree at 99.52 % (docs/benchmarks/exports.md)."""
+sample's held-out rows agreed at 99.20 % where all of them agree at 99.52 % (docs/benchmarks/exports.md). In llama.cpp too: of 150
+places one that differs is below 99.5 %, and a training would be refused for an export that then passes."""
 
 
 class Certifier:

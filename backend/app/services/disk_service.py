@@ -13,6 +13,7 @@ from app.contracts.status import JobStatus
 from app.core.errors import Conflict, NotFound
 from app.services import job_service
 from app.services.studio import Studio
+from app.storage.export_dir import ExportDir
 from app.storage.job_dir import JobDir
 from app.storage.model_store import EMBEDDED_ID
 from app.storage.repositories import Jobs
@@ -29,7 +30,7 @@ class KeptModel:
     model_id: str
     bytes: int
     running_jobs: int
-    """Jobs in the queue or at work with it: as long as there are any, it cannot go."""
+    """Jobs in the queue, at work or being exported with it: as long as there are any, it cannot go."""
     finished_jobs: int
     """Jobs whose adapters need it to answer; it can be fetched (or unpacked) again."""
 
@@ -69,7 +70,8 @@ def measure(studio: Studio, session: Session) -> DiskUse:
     rows = list(_all_jobs(session))
     jobs = [_measure_job(row, studio.job_dir(row.job_id), seen) for row in rows]
     models = [
-        _measure_model(model_id, folders, rows, seen) for model_id, folders in sorted(_find_weights(data_dir / "models").items())
+        _measure_model(studio, model_id, folders, rows, seen)
+        for model_id, folders in sorted(_find_weights(data_dir / "models").items())
     ]
     checkpoints = sum(job.checkpoint_bytes for job in jobs)
     exports = sum(job.export_bytes for job in jobs)
@@ -91,19 +93,32 @@ def measure(studio: Studio, session: Session) -> DiskUse:
     )
 
 
-def delete_weights(studio: Studio, session: Session, model_id: str) -> None:
-    """Delete the weights of a model that the studio keeps. Raise NotFound; Conflict while a job or a download needs them."""
+def delete_weights(studio: Studio, model_id: str) -> None:
+    """Delete the weights of a model that the studio keeps.
+
+    Raise NotFound; Conflict while a job, an export or a download needs them.
+    """
     found = _find_weights(studio.settings.data_dir / "models").get(model_id)
     if not found:
         raise NotFound("weights", model_id=model_id)
-    busy = [row.job_id for row in _all_jobs(session) if row.model_id == model_id and not JobStatus(row.status).terminal]
-    if busy:
-        raise Conflict("weights_in_use", model_id=model_id, job_id=busy[0])
-    download = studio.downloads.find(model_id)
-    if download is not None and download.state == "running":
-        raise Conflict("weights_downloading", model_id=model_id)
-    for folder in found:
-        _remove(folder, studio.settings.data_dir / "tmp")
+    with studio.database.writing() as session:  # whoever starts a job or an export waits for this lock
+        for row in _all_jobs(session):
+            if row.model_id == model_id:
+                _check_unused(studio, row)
+        download = studio.downloads.find(model_id)
+        if download is not None and download.state == "running":
+            raise Conflict("weights_downloading", model_id=model_id)
+        removed = [_put_aside(folder, studio.settings.data_dir / "tmp") for folder in found]
+    for folder in removed:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_unused(studio: Studio, row: JobRow) -> None:
+    if not JobStatus(row.status).terminal:
+        raise Conflict("weights_in_use", model_id=row.model_id, job_id=row.job_id)
+    made = ExportDir(studio.job_dir(row.job_id).path).find_under_way()
+    if made is not None:
+        raise Conflict("weights_exported", model_id=row.model_id, job_id=row.job_id, format=made)
 
 
 def delete_checkpoints(studio: Studio, session: Session, job_id: str) -> None:
@@ -113,7 +128,7 @@ def delete_checkpoints(studio: Studio, session: Session, job_id: str) -> None:
         raise Conflict("job_active", job_id=job_id, status=row.status)
     folder = studio.job_dir(job_id).checkpoints
     if folder.is_dir():
-        _remove(folder, studio.settings.data_dir / "tmp")
+        shutil.rmtree(_put_aside(folder, studio.settings.data_dir / "tmp"), ignore_errors=True)
 
 
 def count_bytes(folder: Path, seen: set[tuple[int, int]]) -> int:
@@ -157,13 +172,18 @@ def _measure_job(row: JobRow, folder: JobDir, seen: set[tuple[int, int]]) -> Kep
     )
 
 
-def _measure_model(model_id: str, folders: list[Path], rows: list[JobRow], seen: set[tuple[int, int]]) -> KeptModel:
-    used = [JobStatus(row.status) for row in rows if row.model_id == model_id]
+def _measure_model(
+    studio: Studio, model_id: str, folders: list[Path], rows: list[JobRow], seen: set[tuple[int, int]]
+) -> KeptModel:
+    used = [row for row in rows if row.model_id == model_id]
     return KeptModel(
         model_id=model_id,
         bytes=sum(count_bytes(folder, seen) for folder in folders),
-        running_jobs=sum(not status.terminal for status in used),
-        finished_jobs=sum(status is JobStatus.SUCCEEDED for status in used),
+        running_jobs=sum(
+            not JobStatus(row.status).terminal or ExportDir(studio.job_dir(row.job_id).path).find_under_way() is not None
+            for row in used
+        ),
+        finished_jobs=sum(row.status == JobStatus.SUCCEEDED for row in used),
     )
 
 
@@ -190,8 +210,8 @@ def _all_jobs(session: Session) -> Iterator[JobRow]:
         after = page[-1].job_id
 
 
-def _remove(folder: Path, trash: Path) -> None:
-    """Give the folder another name first, so that nobody finds half of it."""
+def _put_aside(folder: Path, trash: Path) -> Path:
+    """Give the folder another name before its files go, so that nobody finds half of it; return that."""
     aside = trash / f"deleted-{uuid.uuid4().hex}"
     folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    return aside

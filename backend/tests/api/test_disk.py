@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from app.contracts.export import ExportState
 from app.core.settings import Settings
 from app.services.disk_service import count_bytes
+from app.storage.export_dir import ExportDir
+from app.storage.job_dir import utc_now
 from app.storage.model_store import EMBEDDED_ID
 from tests.api.conftest import check_error, dataset_id
 
@@ -57,6 +60,24 @@ def test_what_an_unfinished_job_needs_stays(client: TestClient, settings: Settin
     check_error(client.delete(f"/api/jobs/{waiting}/checkpoints"), 409, "conflict")
     (listed,) = client.get("/api/disk").json()["jobs"]
     assert listed["job_id"] == waiting and not listed["deletable"] and listed["bytes"] > 0
+
+
+def test_weights_stay_while_a_job_is_exported_with_them(client: TestClient, settings: Settings, waiting: str) -> None:
+    """They went, and the exports that ran and waited failed with what they then met."""
+    client.post(f"/api/jobs/{waiting}/cancel")
+    folder = settings.data_dir / "models" / "embedded" / Path(EMBEDDED_ID).name
+    folder.mkdir(parents=True, exist_ok=True)
+    exports = ExportDir(settings.data_dir / "jobs" / waiting)
+    exports.write_state(ExportState(format="gguf-q8_0", status="queued", created_at=utc_now()))
+
+    answer = client.delete(f"/api/disk/models/{EMBEDDED_ID}")
+
+    check_error(answer, 409, "conflict")
+    assert waiting in answer.text and "gguf-q8_0" in answer.text and folder.is_dir()
+    (model,) = client.get("/api/disk").json()["models"]
+    assert model["running_jobs"] == 1, "the page offers no deletion"
+    exports.write_state(ExportState(format="gguf-q8_0", status="succeeded", created_at=utc_now()))
+    assert client.delete(f"/api/disk/models/{EMBEDDED_ID}").status_code == 204 and not folder.exists()
 
 
 def test_checkpoints_of_an_ended_job_go_and_its_adapter_stays(client: TestClient, settings: Settings, waiting: str) -> None:

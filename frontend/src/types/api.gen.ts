@@ -363,7 +363,7 @@ export interface paths {
         post?: never;
         /**
          * Delete Weights
-         * @description Delete the weights of a model; a conflict while a job needs them. They come back by themselves when they are needed.
+         * @description Delete the weights of a model; a conflict while a job or an export needs them. They come back by themselves when needed.
          */
         delete: operations["delete_weights"];
         options?: never;
@@ -1827,8 +1827,14 @@ export interface components {
          * @description Body of POST /v1/chat/completions.
          */
         ChatCompletionRequest: {
+            /** Audio */
+            audio?: {
+                [key: string]: unknown;
+            } | null;
             /** Frequency Penalty */
             frequency_penalty?: number | null;
+            /** Function Call */
+            function_call?: ("none" | "auto") | null;
             /** Functions */
             functions?: unknown[] | null;
             /** Logit Bias */
@@ -1843,30 +1849,62 @@ export interface components {
             max_tokens?: number | null;
             /** Messages */
             messages: components["schemas"]["Turn"][];
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
             /** Modalities */
             modalities?: "text"[] | null;
             /** Model */
             model: string;
             /** N */
             n?: number | null;
+            /** Parallel Tool Calls */
+            parallel_tool_calls?: boolean | null;
+            /** Prediction */
+            prediction?: {
+                [key: string]: unknown;
+            } | null;
             /** Presence Penalty */
             presence_penalty?: number | null;
+            /** Prompt Cache Key */
+            prompt_cache_key?: string | null;
+            /** Prompt Cache Options */
+            prompt_cache_options?: {
+                [key: string]: unknown;
+            } | null;
+            /** Prompt Cache Retention */
+            prompt_cache_retention?: string | null;
+            /** Reasoning Effort */
+            reasoning_effort?: "none" | null;
             response_format?: components["schemas"]["TextFormat"] | null;
+            /** Safety Identifier */
+            safety_identifier?: string | null;
             /** Seed */
             seed?: number | null;
+            /** Service Tier */
+            service_tier?: string | null;
             /** Stop */
             stop?: string | string[] | null;
+            /** Store */
+            store?: boolean | null;
             /** Stream */
             stream?: boolean | null;
             stream_options?: components["schemas"]["StreamOptions"] | null;
             /** Temperature */
             temperature?: number | null;
+            /** Tool Choice */
+            tool_choice?: ("none" | "auto") | null;
             /** Tools */
             tools?: unknown[] | null;
             /** Top Logprobs */
             top_logprobs?: number | null;
             /** Top P */
             top_p?: number | null;
+            /** User */
+            user?: string | null;
+            /** Verbosity */
+            verbosity?: "medium" | null;
         };
         /**
          * ChatDeltaRead
@@ -2181,6 +2219,8 @@ export interface components {
             temperature?: number | null;
             /** Top P */
             top_p?: number | null;
+            /** User */
+            user?: string | null;
         };
         /**
          * CreateTokenRequest
@@ -2204,7 +2244,7 @@ export interface components {
             metadata?: {
                 [key: string]: string;
             } | null;
-            method?: components["schemas"]["TuningMethod"] | null;
+            method?: components["schemas"]["TuningMethod-Input"] | null;
             /** Model */
             model: string;
             /** Seed */
@@ -5112,7 +5152,7 @@ export interface components {
             metadata: {
                 [key: string]: string;
             } | null;
-            method: components["schemas"]["TuningMethod"];
+            method: components["schemas"]["TuningMethod-Output"];
             /** Model */
             model: string;
             /**
@@ -5143,7 +5183,22 @@ export interface components {
          * TuningMethod
          * @description How the rows are learned. `reinforcement` does not exist here.
          */
-        TuningMethod: {
+        "TuningMethod-Input": {
+            dpo?: components["schemas"]["Dpo"] | null;
+            /** Reinforcement */
+            reinforcement?: null;
+            supervised?: components["schemas"]["Supervised"] | null;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "supervised" | "dpo";
+        };
+        /**
+         * TuningMethod
+         * @description How the rows are learned. `reinforcement` does not exist here.
+         */
+        "TuningMethod-Output": {
             dpo?: components["schemas"]["Dpo"] | null;
             supervised?: components["schemas"]["Supervised"] | null;
             /**
@@ -5154,18 +5209,34 @@ export interface components {
         };
         /**
          * Turn
-         * @description One turn of a conversation.
+         * @description One turn of a conversation: what a person wrote, or an answer as it was given here before.
          */
         Turn: {
+            /** Annotations */
+            annotations?: unknown[] | null;
+            /** Audio */
+            audio?: {
+                [key: string]: unknown;
+            } | null;
             /** Content */
             content?: string | components["schemas"]["Part"][] | null;
+            /** Function Call */
+            function_call?: {
+                [key: string]: unknown;
+            } | null;
             /** Name */
             name?: string | null;
+            /** Refusal */
+            refusal?: string | null;
             /**
              * Role
              * @enum {string}
              */
             role: "system" | "developer" | "user" | "assistant" | "tool" | "function";
+            /** Tool Call Id */
+            tool_call_id?: string | null;
+            /** Tool Calls */
+            tool_calls?: unknown[] | null;
         };
         /**
          * Usage

@@ -19,9 +19,9 @@ def get_disk(studio: StudioDep, session: SessionDep) -> DiskRead:
 
 
 @router.delete("/disk/models/{model_id:path}", status_code=204, responses=problems(404, 409))
-def delete_weights(model_id: str, studio: StudioDep, session: SessionDep) -> None:
-    """Delete the weights of a model; a conflict while a job needs them. They come back by themselves when they are needed."""
-    disk_service.delete_weights(studio, session, model_id)
+def delete_weights(model_id: str, studio: StudioDep) -> None:
+    """Delete the weights of a model; a conflict while a job or an export needs them. They come back by themselves when needed."""
+    disk_service.delete_weights(studio, model_id)
 
 
 @router.delete("/jobs/{job_id}/checkpoints", status_code=204, responses=problems(404, 409))
