@@ -115,7 +115,8 @@ def _inner_name(filename: str) -> str:
 
 def _is_litter(name: str) -> bool:
     """What macOS and Windows put into archives unasked."""
-    return name.startswith("__MACOSX/") or PurePath(name).name in (".DS_Store", "Thumbs.db", "desktop.ini")
+    plain = PurePath(name).name
+    return name.startswith("__MACOSX/") or plain.startswith("._") or plain in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def _damaged(error: Exception) -> DatasetInvalid:

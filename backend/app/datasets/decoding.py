@@ -15,10 +15,14 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.core.errors import DatasetInvalid
 from app.datasets.containers import FREE_BYTES, MAX_DECODED_BYTES, MAX_RATIO
+from app.datasets.reading_csv import name_columns
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TableKind = Literal["workbook", "parquet", "arrow", "arrow_stream"]
 
@@ -27,6 +31,8 @@ MEMORY_BYTES = 4 << 30
 """Address space; libraries alone map about 1 GiB of it."""
 _BATCH_ROWS = 256
 _REFUSED = 3
+_WHOLE = 1 << 53
+"""Up to here a number of 64 bits tells all whole numbers apart (a card's 16 digits)."""
 
 
 def decode_table(kind: TableKind, source: Path, target: Path) -> list[str]:
@@ -71,12 +77,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _decode_workbook(source: Path, target: Path) -> list[str]:
-    """Write the first sheet that has at least one row."""
-    from python_calamine import CalamineWorkbook
+    """Write the first sheet that has at least one row; hidden ones come last."""
+    from python_calamine import CalamineWorkbook, SheetVisibleEnum
 
     with source.open("rb") as given:
         workbook = CalamineWorkbook.from_filelike(given)
-    names = workbook.sheet_names
+    sheets = sorted(workbook.sheets_metadata, key=lambda sheet: sheet.visible != SheetVisibleEnum.Visible)
+    names = [sheet.name for sheet in sheets if sheet.name in workbook.sheet_names]
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
         chosen = ""
@@ -92,7 +99,7 @@ def _decode_workbook(source: Path, target: Path) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _WHOLE:
         return str(int(value))
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
@@ -118,14 +125,48 @@ def _column_rows(kind: str, source: Path) -> Iterator[dict[str, object]]:
 
         with parquet.ParquetFile(str(source)) as table:
             for batch in table.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
-                yield from batch.to_pylist()
+                yield from _records(batch)
         return
     opener = pyarrow.ipc.open_stream if kind == "arrow_stream" else pyarrow.ipc.open_file
     with pyarrow.memory_map(str(source)) as file, opener(file) as reader:
         batches = reader if kind == "arrow_stream" else map(reader.get_batch, range(reader.num_record_batches))
         for batch in batches:
             for start in range(0, batch.num_rows, _BATCH_ROWS):
-                yield from batch.slice(start, _BATCH_ROWS).to_pylist()
+                yield from _records(batch.slice(start, _BATCH_ROWS))
+
+
+def _records(batch: "pyarrow.RecordBatch") -> list[dict[str, object]]:
+    """Return the rows; a name that columns share is numbered, and of instants finer than a microsecond that much is kept."""
+    names = batch.schema.names
+    if len({*names}) < len(names):
+        batch = batch.rename_columns(name_columns(names))
+    try:
+        rows: list[dict[str, object]] = batch.to_pylist()
+    except ValueError:
+        columns = [column.cast(_in_microseconds(column.type), safe=False) for column in batch.columns]
+        rows = type(batch).from_arrays(columns, names=batch.schema.names).to_pylist()
+    return rows
+
+
+def _in_microseconds(kind: "pyarrow.DataType") -> "pyarrow.DataType":  # noqa: PLR0911 - one kind of type after another
+    """Return a type with nanoseconds replaced: Python's dates hold none."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(kind):
+        return pyarrow.timestamp("us", kind.tz)
+    if pyarrow.types.is_duration(kind):
+        return pyarrow.duration("us")
+    if pyarrow.types.is_time64(kind):
+        return pyarrow.time64("us")
+    if pyarrow.types.is_struct(kind):
+        return pyarrow.struct([inner.with_type(_in_microseconds(inner.type)) for inner in kind])
+    if pyarrow.types.is_large_list(kind):
+        return pyarrow.large_list(_in_microseconds(kind.value_type))
+    if pyarrow.types.is_list(kind):
+        return pyarrow.list_(_in_microseconds(kind.value_type))
+    if pyarrow.types.is_map(kind):
+        return pyarrow.map_(_in_microseconds(kind.key_type), _in_microseconds(kind.item_type))
+    return kind
 
 
 def _plain(value: object) -> object:  # noqa: PLR0911 - one kind of value after another

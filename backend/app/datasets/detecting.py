@@ -11,10 +11,12 @@ from typing import NamedTuple
 from app.contracts.dataset import Mapping, Shape
 from app.core.errors import DatasetInvalid
 from app.datasets.rows import RawRow
+from app.datasets.turns import CONTENT_NAMES, PAIRED_NAMES
 
 INSTRUCTION_NAMES = ("instruction", "instructions", "consigne", "consignes", "task", "tache")
 QUESTION_NAMES = ("question", "questions", "q", "demande", "problem", "probleme")
 PROMPT_NAMES = ("prompt", "prompts", "query", "user", "human", "request", "requete", "source", "invite")
+ASKED_NAMES = (*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES)
 OUTPUT_NAMES = (
     "output",
     "outputs",
@@ -29,7 +31,7 @@ OUTPUT_NAMES = (
 )
 LATE_OUTPUT_NAMES = ("sortie", "target", "targets", "assistant", "reply", "a", "r", "solution", "resultat")
 INPUT_NAMES = ("input", "inputs", "context", "contexte", "entree", "passage")
-SYSTEM_NAMES = ("system", "system_prompt", "systeme", "message_systeme")
+SYSTEM_NAMES = ("system", "system_prompt", "system_instruction", "systeminstruction", "systeme", "message_systeme")
 HISTORY_NAMES = ("history", "historique")
 MESSAGES_NAMES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat", "turns", "contents")
 TEXT_NAMES = ("text", "texte", "content", "contenu", "document", "article", "body")
@@ -76,6 +78,8 @@ _MOST_PROPOSED_COLUMNS = 4
 TEXT_COLUMN = "text"
 _MEDIA_MARKS = re.compile(r"<img>[^<]+\.\w+[^<]*</img>|<(?:image|audio|video)>(?!.*</(?:image|audio|video)>)", re.DOTALL)
 TEMPLATE_MARK = re.compile(r"<\|im_(?:start|end)\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|(?:user|assistant)\|>")
+_WRITTEN_TURN = re.compile(r"### ?(?:Human|User|Assistant|Instruction|Response|Réponse)\b")
+"""How Guanaco and Alpaca mark turns in running text."""
 _LITERAL_TURN = re.compile(r"\s*\[\s*\{\s*['\"]")
 _BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
 _LONGEST_LITERAL = 1 << 17
@@ -122,7 +126,7 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Detected
         mapping = _by_names(columns, sample)
     except DatasetInvalid as refusal:
         if refusal.key in ("dataset_invalid.no_shape", "dataset_invalid.one_column", "dataset_invalid.running_text"):
-            proposal = _by_content(columns, sample)
+            proposal = _by_parts_of_names(columns, sample) or _by_content(columns, sample)
             if proposal is not None:
                 return Detected(proposal, _BY_CONTENT)
         raise
@@ -134,10 +138,40 @@ def detect_mapping(columns: Sequence[str], sample: Sequence[RawRow]) -> Detected
     return Detected(mapping, _BY_SHORT_NAME if used & _SHORT_NAMES else _BY_NAME)
 
 
+def _by_parts_of_names(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping | None:
+    """Propose the only column that has the word of an answer in its name ("expected answer"), and the only one of a question."""
+    names = _Names(columns)
+    asked = names.find(ASKED_NAMES) or _find_word(ASKED_NAMES, columns, sample)
+    answer = _find_word(OUTPUT_NAMES, columns, sample)
+    if not asked or not answer or asked == answer or not _holds_text(asked, sample):
+        return None
+    shape: Shape = "question_answer"
+    if asked in names.find_all(INSTRUCTION_NAMES):
+        shape = "alpaca"
+    elif asked in names.find_all(PROMPT_NAMES):
+        shape = "prompt_completion"
+    return Mapping(shape=shape, instruction=asked, input=names.find(INPUT_NAMES), output=answer, system=names.find(SYSTEM_NAMES))
+
+
+def _find_word(wanted: Sequence[str], columns: Sequence[str], sample: Sequence[RawRow]) -> str | None:
+    """Return the column of text whose name has one of these words in it, if it is the only one."""
+    found = _find_words(wanted, columns, sample)
+    return found[0] if len(found) == 1 else None
+
+
+def _find_words(wanted: Sequence[str], columns: Sequence[str], sample: Sequence[RawRow]) -> list[str]:
+    """Return the columns of text whose names have one of these words in them."""
+    named = (column for column in columns if not {*_plain(column).split("_")}.isdisjoint({*wanted} - _SHORT_NAMES))
+    return [column for column in named if _holds_text(column, sample)]
+
+
 def _by_content(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping | None:
     """Propose what the texts look like: two columns of text are a question and its answer, one of long text is text."""
     written = [column for column in columns if _holds_words(column, sample)]
     if _Names(columns).find(CLASS_NAMES):
+        return None
+    asked = _Names(columns).find((*INSTRUCTION_NAMES, *QUESTION_NAMES))
+    if asked and asked not in written and _holds_text(asked, sample):
         return None
     if len(written) == 2 and len(columns) <= _MOST_PROPOSED_COLUMNS:
         return Mapping(shape="question_answer", instruction=written[0], output=written[1])
@@ -159,14 +193,16 @@ def _is_doubtful(mapping: Mapping, columns: Sequence[str], sample: Sequence[RawR
     """Say whether the names leave a choice that a person has to make.
 
     Choices stand beside an answer; two columns could be the answer, or a summary could; a longer text stands beside the one that
-    is classified, or any beside running text; or the texts are conversations in the marks of a chat template.
+    is classified, or any or a judgement beside running text; or the texts are conversations in the marks of a chat template.
     """
     names = _Names(columns)
     if mapping.output is not None and mapping.output == names.find(SUMMARY_NAMES):
         return True
     if mapping.shape == "text":
+        label = names.find(CLASS_NAMES)
         others = (column for column in columns if column not in (mapping.text, mapping.split))
-        if any(_holds_words(column, sample) and _mean_length(column, sample) >= _SHORTEST_TEXT for column in others):
+        judged = label and any(row.values.get(label) not in _NOTHING for row in sample)
+        if judged or any(_holds_words(column, sample) and _mean_length(column, sample) >= _SHORTEST_TEXT for column in others):
             return True
     if mapping.shape == "question_answer" and names.find(CHOICES_NAMES):
         return True
@@ -184,7 +220,8 @@ def find_template_marks(mapping: Mapping, sample: Sequence[RawRow]) -> str | Non
     if mapping.shape != "text" or mapping.text is None:
         return None
     values = (row.values.get(mapping.text) for row in sample)
-    found = [mark[0] for value in values if isinstance(value, str) and (mark := TEMPLATE_MARK.search(value))]
+    texts = [value for value in values if isinstance(value, str)]
+    found = [mark[0] for text in texts if (mark := TEMPLATE_MARK.search(text) or _WRITTEN_TURN.search(text))]
     return found[0] if len(found) * 2 > len(sample) else None
 
 
@@ -235,7 +272,7 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
         column, shape = conversations[0]
         return Mapping(shape="unpaired" if judgement else shape, messages=column, label=judgement, system=system)
     instances = names.find(INSTANCES_NAMES)
-    asked = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES))
+    asked = names.find(ASKED_NAMES)
     if instances and asked and any(_are_instances(row.values.get(instances)) for row in sample):
         return Mapping(shape="instances", instruction=asked, instances=instances, system=system)
     history = names.find(HISTORY_NAMES)
@@ -261,9 +298,13 @@ def _by_parts(  # noqa: PLR0911, PLR0912 - one shape after another, the most tel
         return texts
     if len(columns) == 1 and (output := names.find(OUTPUT_NAMES)) and _holds_text(output, sample):
         return Mapping(shape="text", text=output)
+    stray = next((column for column in names.find_all(MESSAGES_NAMES) if _holds_objects(column, sample)), None)
+    if stray and not _by_content(columns, sample):
+        return Mapping(shape="messages", messages=stray)
     asked = asked or next((name for name in names.find_all(("turns", "messages", "conversations")) if name), None)
     if asked and not output and (_holds_text(asked, sample) or _holds_text_lists(asked, sample)):
-        if any(_holds_words(column, sample) for column in columns if column != asked):
+        answers = [column for column in _find_words(OUTPUT_NAMES, columns, sample) if column != asked]
+        if answers or any(_holds_words(column, sample) for column in columns if column != asked):
             raise DatasetInvalid("no_shape", columns=_listed(columns), expected=EXPECTED)
         raise DatasetInvalid("no_answers", column=_shortened(asked), columns=_listed(columns))
     if any(len(column) > _LONGEST_NAME for column in columns):
@@ -293,7 +334,7 @@ def _find_pairs(names: "_Names", conversation: str | None) -> Mapping | None:
     system = names.find(SYSTEM_NAMES)
     if conversation:
         return Mapping(shape="preference", messages=conversation, output=chosen, rejected=rejected, system=system)
-    prompt = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES))
+    prompt = names.find(ASKED_NAMES)
     context = names.find(INPUT_NAMES)
     if prompt is None:
         prompt, context = context, None
@@ -308,7 +349,7 @@ def _find_rejected(names: "_Names", conversation: str | None) -> Mapping | None:
     system = names.find(SYSTEM_NAMES)
     if conversation:
         return Mapping(shape="preference", output=conversation, rejected=rejected, system=system)
-    prompt, output = names.find((*INSTRUCTION_NAMES, *QUESTION_NAMES, *PROMPT_NAMES)), names.find(OUTPUT_NAMES)
+    prompt, output = names.find(ASKED_NAMES), names.find(OUTPUT_NAMES)
     if prompt is None or output is None:
         return None
     return Mapping(
@@ -396,11 +437,9 @@ def _turns_shape(values: Iterable[object]) -> Shape | None:
         turns = parse_turns(value)
         if isinstance(turns, list) and turns and isinstance(turns[0], dict):
             keys = turns[0].keys()
-            if {"role", "content"} <= keys:
-                return "messages"
-            if {"role", "parts"} <= keys:
-                return "messages"
-            if {"from", "value"} <= keys or {"human", "assistant"} <= keys:
+            if keys & {"role", "from"} and not keys.isdisjoint(CONTENT_NAMES):
+                return "messages" if "role" in keys else "sharegpt"
+            if any(keys >= set(pair) for pair in PAIRED_NAMES):
                 return "sharegpt"
     return None
 
@@ -441,6 +480,12 @@ def find_split(value: object) -> bool | None:
 def _are_instances(value: object) -> bool:
     value = parse_turns(value)
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "output" in value[0]
+
+
+def _holds_objects(column: str, sample: Sequence[RawRow]) -> bool:
+    """Say whether any of the first rows has a list of objects there: turns, in a spelling that their reader names."""
+    values = [parse_turns(row.values.get(column)) for row in sample]
+    return any(isinstance(value, list) and value and isinstance(value[0], dict) for value in values)
 
 
 def _holds_text_lists(column: str, sample: Sequence[RawRow]) -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping as Values
 from collections.abc import Sequence
+from itertools import takewhile
 
 from app.contracts.dataset import Mapping, PlainExample, PlainMessage, Problem
-from app.datasets.cells import Unusable, check_text, kind_of, read_text, read_tidy
+from app.datasets.cells import Unusable, check_text, kind_of, read_text, read_tidy, tidy
 from app.datasets.detecting import parse_turns, read_judgement
 from app.datasets.rows import RawRow
-from app.datasets.turns import read_turns, split_transcript
+from app.datasets.turns import join_parts, read_turns, split_open_transcript, split_transcript
 
 
 def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[PlainExample], Sequence[Problem]]:
@@ -50,7 +51,10 @@ def _example(raw: RawRow, mapping: Mapping) -> PlainExample:
         preferred, rejected = _preference(raw.values, mapping)
         return PlainExample(row=raw.row, messages=preferred, rejected=rejected)
     if mapping.shape == "classification":
-        return PlainExample(row=raw.row, messages=_pair(raw.values, mapping, mapping.label))
+        values, label = raw.values, raw.values.get(mapping.label or "")
+        if isinstance(label, bool):
+            values = {**values, mapping.label or "": "true" if label else "false"}
+        return PlainExample(row=raw.row, messages=_pair(values, mapping, mapping.label))
     messages = _conversation(raw.values, mapping) if mapping.messages else _pair(raw.values, mapping, mapping.output)
     if mapping.shape != "unpaired":
         return PlainExample(row=raw.row, messages=messages)
@@ -91,7 +95,7 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
             turns = read_turns(value if isinstance(value, list) else [value], column)
         elif answer := read_tidy(values, column):
             alone = mapping.instruction is None and mapping.messages is None
-            turns = (split_transcript(answer) if alone else None) or [{"role": "assistant", "content": answer}]
+            turns = (split_transcript(answer, column) if alone else None) or [{"role": "assistant", "content": answer}]
         else:
             raise Unusable("empty_answer", column)
         answers.append(_ending_in_answer(turns, column))
@@ -100,6 +104,8 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
         answers = [turns if turns is wholes[0] else wholes[0][:-1] + turns for turns in answers]
     if answers[0] == answers[1]:
         raise Unusable("same_answers", mapping.rejected)
+    if len(wholes) == 2 and _opening(wholes[0]) != _opening(wholes[1]):
+        raise Unusable("different_prompts", mapping.rejected)
     if not wholes:
         prompt = _prompt(values, mapping)
         answers = [prompt + turns for turns in answers]
@@ -107,6 +113,11 @@ def _preference(values: Values[str, object], mapping: Mapping) -> tuple[list[Pla
     if system and not any(turns[0]["role"] == "system" for turns in answers):
         answers = [system + turns for turns in answers]
     return answers[0], answers[1]
+
+
+def _opening(turns: list[PlainMessage]) -> list[PlainMessage]:
+    """Return the turns before the first answer."""
+    return list(takewhile(lambda turn: turn["role"] != "assistant", turns))
 
 
 def _prompt(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:
@@ -117,6 +128,8 @@ def _prompt(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]
         value = value.get("messages")
     if isinstance(value, list) and value:
         return read_turns(value, column)
+    if isinstance(value, str) and not mapping.input and (turns := split_open_transcript(value, column)):
+        return turns
     return [_question(values, mapping)]
 
 
@@ -146,7 +159,9 @@ def _question(values: Values[str, object], mapping: Mapping) -> PlainMessage:
 
 
 def _system(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]:
-    text = read_tidy(values, mapping.system)
+    value = values.get(mapping.system or "")
+    parts = value.get("parts") if isinstance(value, dict) else value
+    text = tidy(join_parts(parts, mapping.system, 1)) if isinstance(parts, list) else read_tidy(values, mapping.system)
     return [{"role": "system", "content": text}] if text else []
 
 

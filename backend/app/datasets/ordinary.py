@@ -11,7 +11,7 @@ from operator import contains
 
 from app.contracts.dataset import Mapping, PlainExample, PlainMessage
 from app.datasets.cells import tidy, unify_breaks
-from app.datasets.turns import ROLES
+from app.datasets.turns import OPEN_END, ROLES
 
 Maker = Callable[[int, Values[str, object]], PlainExample | None]
 """Takes the number of a record and its values. Its texts may hold half surrogate pairs, which no encoding can write."""
@@ -132,7 +132,7 @@ def _preferences(asking: str, preferring: str, rejecting: str) -> Maker:
         if question.lstrip()[:1] == "[" or good.lstrip()[:1] == "[" or bad.lstrip()[:1] == "[":
             return None
         question, good, bad = tidy(question), tidy(good), tidy(bad)
-        if not question or not good or not bad or good == bad:
+        if question.endswith(OPEN_END) or not question or not good or not bad or good == bad:
             return None
         asked: PlainMessage = {"role": "user", "content": question}
         return {

@@ -34,7 +34,7 @@ def read_header(path: Path, encoding: str, dialect: CsvDialect) -> list[str]:
         cells.pop()
     if len(cells) > MAX_COLUMNS:
         raise DatasetInvalid("too_many_columns", columns=len(cells), most=MAX_COLUMNS)
-    return _names(cells if dialect.header else [""] * len(cells))
+    return name_columns(cells if dialect.header else [""] * len(cells))
 
 
 def read_csv_rows(  # noqa: PLR0912, PLR0917 - what a CSV file is, then two who watch
@@ -104,7 +104,8 @@ def _lines(file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _names(cells: list[str]) -> list[str]:
+def name_columns(cells: list[str]) -> list[str]:
+    """Return a name of its own for every column: `column 3` for an unnamed one, `name (2)` for a repeated one."""
     names: dict[str, None] = {}
     for position, cell in enumerate(cells, 1):
         name = plain = cell.strip() or f"column {position}"

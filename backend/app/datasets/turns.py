@@ -11,9 +11,12 @@ from app.datasets.cells import Unusable, check_text
 ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
+    "système": "system",
+    "systeme": "system",
     "user": "user",
     "human": "user",
     "utilisateur": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "bot": "assistant",
@@ -24,15 +27,27 @@ ROLES: dict[str, Role] = {
     "chatbot": "assistant",
     "ai": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "observation": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
+    "ipython": "tool",
 }
-"""Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory, Cohere), without case."""
+"""Names of the speakers in the data sets of the field (OpenAI, ShareGPT, LLaMA-Factory, Cohere, Llama 3), without case."""
+CONTENT_NAMES = ("content", "value", "parts", "text")
+"""What the field calls that which a speaker says."""
+PAIRED_NAMES = (("human", "assistant"), ("input", "output"))
+"""A question and its answer in one turn (Firefly; XTuner, which puts the system's text beside the first)."""
 
 _TRANSCRIPT = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 """Who speaks in the transcripts of Anthropic's HH-RLHF (2022)."""
+
+OPEN_END = "Assistant:"
+"""With it a transcript ends that is a prompt."""
+THOUGHT_NAMES = ("reasoning_content", "reasoning", "thinking")
+"""What stands before an answer in its own turn (DeepSeek, OpenRouter, gpt-oss)."""
 
 WEIGHT_NAMES = ("weight", "train", "training", "loss")
 """What OpenAI and the trainers of the field call the mark of an answer that is or is not to be learned."""
@@ -44,18 +59,24 @@ def read_turns(turns: list[object], column: str | None) -> list[PlainMessage]:
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, dict):
             raise Unusable("bad_turn", column, turn=number)
-        if "human" in turn and "assistant" in turn:
-            messages.append(_message("user", turn["human"], column, number))
-            messages.append(_message("assistant", turn["assistant"], column, number))
+        if turn.keys().isdisjoint(("role", "from")) and (
+            pair := next((pair for pair in PAIRED_NAMES if turn.keys() >= set(pair)), None)
+        ):
+            if turn.get("system"):
+                messages.append(_message("system", turn["system"], column, number))
+            messages.append(_message("user", turn[pair[0]], column, number))
+            messages.append(_message("assistant", turn[pair[1]], column, number))
             continue
         speaker = turn.get("role", turn.get("from"))
+        if speaker is None:
+            raise Unusable("bad_turn", column, turn=number)
         role = ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None
         if role is None:
             raise Unusable("unknown_role", column, turn=number, role=str(speaker)[:40])
-        content = turn.get("content", turn.get("value", turn.get("parts")))
+        content = next((turn[name] for name in CONTENT_NAMES if name in turn), None)
         if calls := turn.get("tool_calls") or turn.get("function_call"):
             content = _with_tool_calls(content, calls, column, number)
-        thought = turn.get("reasoning_content") or turn.get("thinking")
+        thought = next((turn[name] for name in THOUGHT_NAMES if turn.get(name)), None)
         if role == "assistant" and isinstance(thought, str) and thought.strip() and isinstance(content, str):
             content = f"<think>\n{thought.strip()}\n</think>\n\n{content}"
         if role == "system" and content in (None, ""):
@@ -67,16 +88,22 @@ def read_turns(turns: list[object], column: str | None) -> list[PlainMessage]:
     return messages
 
 
-def split_transcript(text: str) -> list[PlainMessage] | None:
-    """Return the turns of `\\n\\nHuman: Why?\\n\\nAssistant: So.`; None for a text that does not begin with a question."""
-    _, *parts = _TRANSCRIPT.split(text.strip())
-    speakers, said = parts[::2], [part.strip() for part in parts[1::2]]
-    if not text.lstrip().startswith("Human:") or "Assistant" not in speakers or not all(said):
+def split_transcript(text: str, column: str | None) -> list[PlainMessage] | None:
+    """Return the turns of `\\n\\nHuman: Why?\\n\\nAssistant: So.`; None for a text that does not begin with a question.
+
+    Raise Unusable for a turn in which nothing is said.
+    """
+    if not text.lstrip().startswith("Human:"):
         return None
-    return [
-        {"role": ROLES["human" if who == "Human" else "assistant"], "content": what}
-        for who, what in zip(speakers, said, strict=True)
-    ]
+    _, *parts = _TRANSCRIPT.split(text.strip())
+    turns = enumerate(zip(parts[::2], parts[1::2], strict=True), 1)
+    return [_message("user" if who == "Human" else "assistant", what.strip(), column, number) for number, (who, what) in turns]
+
+
+def split_open_transcript(text: str, column: str | None) -> list[PlainMessage] | None:
+    """Return the turns of a transcript that stops where the assistant is to answer; None for any other text."""
+    asked = text.rstrip().removesuffix(OPEN_END)
+    return split_transcript(asked, column) if asked != text.rstrip() else None
 
 
 def _weight(turn: dict[str, object], column: str | None, number: int) -> Literal[0, 1] | None:
@@ -91,7 +118,7 @@ def _weight(turn: dict[str, object], column: str | None, number: int) -> Literal
 
 def _message(role: Role, content: object, column: str | None, number: int) -> PlainMessage:
     if isinstance(content, list):
-        content = _joined_parts(content, column, number)
+        content = join_parts(content, column, number)
     if content is None or (isinstance(content, str) and not content.strip()):
         raise Unusable("empty_turn", column, turn=number)
     if not isinstance(content, str):
@@ -114,7 +141,7 @@ def _with_tool_calls(content: object, calls: object, column: str | None, number:
     return "\n".join(lines)
 
 
-def _joined_parts(parts: list[object], column: str | None, number: int) -> str:
+def join_parts(parts: list[object], column: str | None, number: int) -> str:
     """A list of content parts: texts and reasoning; anything else (images, ...) cannot be learned here."""
     texts: list[str] = []
     for part in parts:

@@ -14,9 +14,10 @@ from app.datasets.reading import open_source
 from app.storage.dataset_dir import DatasetDir
 from tests.unit.datasets.odd_files import ALL, Odd
 from tests.unit.datasets.other_tools import OTHER_TOOLS
+from tests.unit.datasets.strangers_files import STRANGERS
 
 
-@pytest.mark.parametrize("odd", [*ALL, *OTHER_TOOLS], ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", [*ALL, *OTHER_TOOLS, *STRANGERS], ids=lambda odd: odd.name)
 def test_an_odd_file_is_taken_as_it_should_be_or_refused_in_one_sentence(odd: Odd, tmp_path: Path) -> None:
     path = tmp_path / odd.name
     path.write_bytes(odd.content() if callable(odd.content) else odd.content)
@@ -54,10 +55,13 @@ def row(number: int, *cells: str) -> str:
     return f'<row r="{number}">{written}</row>'
 
 
-def workbook(*sheets: str) -> bytes:
-    """Return the smallest workbook that spreadsheet programs accept."""
+def workbook(*sheets: str, hidden: int = 0) -> bytes:
+    """Return the smallest workbook that spreadsheet programs accept; `hidden`: the number of a sheet that is not shown."""
     office = "http://schemas.openxmlformats.org"
-    names = "".join(f'<sheet name="Feuille {n}" sheetId="{n}" r:id="r{n}"/>' for n in range(1, len(sheets) + 1))
+    states = {hidden: ' state="hidden"'}
+    names = "".join(
+        f'<sheet name="Feuille {n}" sheetId="{n}" r:id="r{n}"{states.get(n, "")}/>' for n in range(1, len(sheets) + 1)
+    )
     relations = "".join(
         f'<Relationship Id="r{n}" Type="{office}/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet{n}.xml"/>'
         for n in range(1, len(sheets) + 1)
@@ -99,6 +103,21 @@ def test_a_workbook_with_a_merged_title_and_a_second_sheet_is_read_below_the_tit
     assert (info.format, info.mapping.shape, info.rows) == ("xlsx", "question_answer", 2)
     assert [remark.key for remark in info.remarks] == ["title_lines", "other_sheets", "columns_unread"]
     assert [example.messages[-1].content for example in target.read_examples() if example.messages] == ["À Mâcon.", "Demain."]
+
+
+def test_a_hidden_sheet_is_not_taken_for_the_rows(tmp_path: Path) -> None:
+    shown = sheet(row(1, "question", "answer"), row(2, "Where?", "There.")) + "</worksheet>"
+    kept = sheet(row(1, "question", "answer"), row(2, "Secret?", "Old.")) + "</worksheet>"
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(workbook(kept, shown, hidden=1))
+    assert [row.values["answer"] for row in open_source(path, path.name, tmp_path / "decoded").rows()] == ["There."]
+
+
+def test_a_number_of_sixteen_digits_in_a_workbook_is_read_whole(tmp_path: Path) -> None:
+    card = '<row r="2"><c r="A2" t="inlineStr"><is><t>Card?</t></is></c><c r="B2"><v>4970101234567890</v></c></row>'
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(workbook(sheet(row(1, "question", "answer"), card) + "</worksheet>"))
+    assert [row.values["answer"] for row in open_source(path, path.name, tmp_path / "decoded").rows()] == ["4970101234567890"]
 
 
 def test_a_sheet_of_opendocument_is_read(tmp_path: Path) -> None:
