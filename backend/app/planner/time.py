@@ -8,7 +8,6 @@ P50 is the time that half of such runs stay below. P90 is the time that nine run
 own error and that a shared machine is not equally fast all the time: P50 times the device's `spread`.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,7 @@ from app.contracts.trace import TraceProfile
 from app.planner.calibrated import SPREAD_GUESSED, DevicePace, find_device_pace
 from app.planner.gpus import Rates
 from app.planner.memory import count_weight_bytes
-from app.planner.micro_batches import ROWS_DRAWN, MicroSize, measure_part, simulate_steps
+from app.planner.micro_batches import ROWS_DRAWN, MicroSize, find_end, measure_part, simulate_steps
 from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
 from app.planner.traced import Terms, find_profile
@@ -122,16 +121,8 @@ def estimate_step_seconds(  # noqa: PLR0917
     seconds = 0.0
     for parts in drawn.of_steps:
         each = cost.list_seconds(parts, lengths.trained_share)
-        seconds += each[0] * alone if len(each) == 1 else _schedule(each, run.lanes)
+        seconds += each[0] * alone if len(each) == 1 else find_end(each, run.lanes)
     return seconds / drawn.steps * max(1.0, rows / ROWS_DRAWN)
-
-
-def _schedule(seconds: Sequence[float], lanes: int) -> float:
-    """Return when the last of these is done if each, in this order, goes to the lane that is free first."""
-    ends = [0.0] * lanes
-    for each in seconds:
-        heapq.heapreplace(ends, ends[0] + each)
-    return max(ends)
 
 
 def estimate_seconds(

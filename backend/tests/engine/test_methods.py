@@ -17,6 +17,7 @@ from app.contracts.dataset import Example, Message
 from app.contracts.events import EvalLogged, Noted
 from app.core.errors import OutOfHostMemory
 from app.datasets.render import Renderer
+from app.planner import micro_batches
 from app.storage.job_dir import JobDir
 from app.training.assembly import assemble
 from app.training.batching import Row
@@ -343,6 +344,7 @@ def test_a_paused_run_goes_on_with_the_same_reference(
 def test_running_out_of_memory_halves_the_pairs_of_a_micro_batch(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(micro_batches, "PART_TOKENS", 1000)  # as few micro-batches as can be
     compute, method, job_dir = prepared(llama, tmp_path, pairs(8), "dpo", "llama", micro_rows=8, lanes=2)
     expected = method.add_gradient(compute, range(8))
     gradients = [parameter.grad for parameter in compute.parameters]

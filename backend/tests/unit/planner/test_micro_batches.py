@@ -13,6 +13,7 @@ from app.planner.micro_batches import (
     count_tokens,
     cut_evenly,
     cut_groups,
+    find_end,
     measure_part,
     round_length,
     simulate_steps,
@@ -87,6 +88,19 @@ def test_a_step_that_would_fit_into_one_micro_batch_is_halved_for_two_lanes() ->
     assert cut_evenly([100, 100, 100, 100], 8, 1024, 0, 2) == [2, 4]
     assert cut_evenly([100], 8, 1024, 0, 2) == [1]
     assert cut_evenly([300, 100, 100, 100], 8, 1024, 0, 2) == [1, 4]
+
+
+def test_rows_beside_long_ones_are_shared_out_so_that_no_lane_waits() -> None:
+    lengths = [377, 375, 101, 77, 74, 65, 61, 50]  # 1,180 tokens: the best is 590 for each lane
+    parts = [lengths[start:end] for start, end in pairwise([0, *cut_evenly(lengths, 8, 1024, 0, 2)])]
+    assert find_end([sum(part) for part in parts], 2) < 640
+    assert find_end([377, 375, 428], 2) == 803  # what the largest parts within the limit would take
+
+
+def test_the_end_of_lanes_that_take_what_comes_next() -> None:
+    assert find_end([5, 3, 2, 4], 2) == 9
+    assert find_end([5, 3, 2, 4], 1) == 14
+    assert find_end([], 2) == 0
 
 
 def test_attention_is_padded_to_few_lengths() -> None:
