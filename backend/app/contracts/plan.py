@@ -32,6 +32,8 @@ class ModelShape(Frozen):
     context: int
     tied: bool
     """Whether the output head shares the embedding matrix."""
+    matrix_weights: int | None = None
+    """Entries of the blocks' linear layers where the architecture itself was asked; None = by the family's formulas."""
 
 
 class Resolved(Frozen):

@@ -144,7 +144,7 @@ class ReplayCall(Frozen):
 
 
 class LinearsCall(Frozen):
-    """Ask the worker for the names of the linear layers in a model's blocks."""
+    """Ask the worker what a model's architecture holds."""
 
     call: Literal["linears"] = "linears"
     config: str
@@ -152,10 +152,14 @@ class LinearsCall(Frozen):
 
 
 class Linears(Frozen):
-    """The linear layers of a model's blocks."""
+    """The linear layers of a model's blocks, and what the whole model weighs."""
 
     names: Annotated[list[str], Field(min_length=1)]
     """As LoRA targets: each matches these layers and no other module."""
+    params: Annotated[int, Field(ge=1)]
+    """Of the whole model, every expert and every other part counted, a shared head once."""
+    matrix_weights: Annotated[int, Field(ge=1)]
+    """Entries of the blocks' linear layers: what 4 bits hold."""
 
 
 class Replay(Frozen):

@@ -50,7 +50,7 @@ def estimate_memory(shape: ModelShape, run: RunShape) -> MemoryParts:
 def count_weight_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return the bytes of the frozen weights; 4 bits hold the blocks' matrices only, embeddings and norms keep 16."""
     if run.quantization == "nf4":
-        quantised = shape.layers * count_block_weights(shape)
+        quantised = shape.matrix_weights or shape.layers * count_block_weights(shape)
         return round(NF4_BYTES * quantised) + run.element_bytes * max(0, shape.params - quantised)
     return run.element_bytes * shape.params
 

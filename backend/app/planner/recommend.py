@@ -138,5 +138,6 @@ def _explain(
         return Notice(key=f"recommendation.{plan.verdict}", params=params)
     if dominator is not None:
         key = "recommendation.specified" if specified else "recommendation.dominated"
-        return Notice(key=key, params={"other": dominator.name, "quality": score, "other_quality": dominator.quality.score})
+        others = round(dominator.quality.score, 1)
+        return Notice(key=key, params={"other": dominator.name, "quality": score, "other_quality": others})
     return Notice(key=f"recommendation.{objective if best else 'front'}", params={"quality": score})

@@ -203,6 +203,23 @@ def _read_size(config: dict[str, Any], *names: str, default: int | None = None) 
     return default
 
 
+TIED_BY_DEFAULT = frozenset(
+    (
+        "gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "falcon", "bloom", "opt", "gpt_neo", "mpt", "starcoder2", "cohere",
+        "cohere2",
+    )
+)  # fmt: skip
+"""Types whose head shares the embedding unless config.json says otherwise (their configuration classes, transformers 5.23)."""
+PART_DEFAULTS: dict[str, dict[str, int]] = {
+    "gemma3_text": {
+        "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208, "max_position_embeddings": 131072,
+    },
+}  # fmt: skip
+"""What a part of a larger model leaves out of its config.json: there only what differs from its type's defaults is written
+(Gemma3TextConfig, transformers 5.23)."""
+
+
 def shape_from_config(config: dict[str, Any]) -> ModelShape:
     """Return the shape that a config.json describes. Raise Unsupported naming the field that is missing or wrong.
 
@@ -210,25 +227,31 @@ def shape_from_config(config: dict[str, Any]) -> ModelShape:
     """
     text = config.get("text_config")
     if isinstance(text, dict):
-        config = {"tie_word_embeddings": config.get("tie_word_embeddings", True)} | text
+        stated = {name: value for name, value in text.items() if value is not None}
+        usual = PART_DEFAULTS.get(str(text.get("model_type", "")), {})
+        config = {"tie_word_embeddings": config.get("tie_word_embeddings", True)} | usual | stated
     family = FAMILIES.get(str(config.get("model_type", "")), "other")
-    hidden = _read_size(config, "hidden_size", "n_embd", "d_model")
-    heads = _read_size(config, "num_attention_heads", "n_head", "num_heads")
-    if hidden < heads:
+    hidden = _read_size(config, "hidden_size", "n_embd", "d_model", "n_embed")
+    heads = _read_size(config, "num_attention_heads", "n_head", "num_heads", "n_heads")
+    uneven = hidden % heads and config.get("head_dim") is None and family not in {"gemma3", "other"}
+    if hidden < heads or uneven:
         raise Unsupported("model_config", field="num_attention_heads")
+    kv_heads = _read_size(config, "num_key_value_heads", "num_kv_heads", default=heads)
+    if kv_heads > heads:
+        raise Unsupported("model_config", field="num_key_value_heads")
     inner_default = 4 * hidden if family in {"gpt2", "other"} else None
     sizes = ModelShape(
         family=family,
         params=1,
-        layers=_read_size(config, "num_hidden_layers", "n_layer", "num_layers"),
+        layers=_read_size(config, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
         hidden=hidden,
         intermediate=_read_size(config, "intermediate_size", "n_inner", "ffn_dim", "d_ff", default=inner_default),
         heads=heads,
-        kv_heads=_read_size(config, "num_key_value_heads", default=heads),
+        kv_heads=kv_heads,
         # Qwen 3 and Gemma 3 state a head size that is not hidden / heads.
         head_dim=_read_size(config, "head_dim", default=hidden // heads),
         vocab=_read_size(config, "vocab_size"),
-        context=_read_size(config, "max_position_embeddings", "n_positions", "n_ctx", default=2048),
-        tied=bool(config.get("tie_word_embeddings", family in {"gpt2", "gemma3"})),
+        context=_read_size(config, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", default=2048),
+        tied=bool(config.get("tie_word_embeddings", config.get("model_type") in TIED_BY_DEFAULT)),
     )
     return sizes.model_copy(update={"params": count_params(sizes)})

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from app.contracts.plan import ModelShape
+from app.contracts.trace import Linears
 from app.core.errors import Conflict, ModelUnavailable, NotFound, Unsupported
 from app.planner.shapes import shape_from_config
-from app.services.model_rules import compute_model, find_layers
+from app.services.model_rules import compute_model
 from app.services.run_plan import FoundModel
 from app.services.studio import Studio
 from app.storage.added_models import AddedModel
@@ -31,7 +32,7 @@ def get_outside_model(studio: Studio, model_name: str) -> FoundModel:
     """
     added = studio.added.find(model_name)
     if added is not None:
-        return open_added(studio, added)
+        return open_added(studio, added, ask=True)
     return configure(studio, model_name, read_outside_config(studio, model_name)[0], ask=True)
 
 
@@ -40,12 +41,13 @@ def list_added(studio: Studio) -> list[FoundModel]:
     return [open_added(studio, added) for added in studio.added.list()]
 
 
-def open_added(studio: Studio, added: AddedModel) -> FoundModel:
+def open_added(studio: Studio, added: AddedModel, *, ask: bool = False) -> FoundModel:
     """Return an added model, from its config.json as it is on this machine now, else as it was when it was added."""
     try:
-        return configure(studio, added.model_id, studio.models.read_config(added.model_id) or json.loads(added.config))
+        config = studio.models.read_config(added.model_id) or json.loads(added.config)
+        return configure(studio, added.model_id, config, ask=ask)
     except Unsupported:  # the folder's file was changed since, to something that is no model
-        return configure(studio, added.model_id, json.loads(added.config))
+        return configure(studio, added.model_id, json.loads(added.config), ask=ask)
 
 
 def add_model(studio: Studio, name: str) -> FoundModel:
@@ -106,18 +108,35 @@ def read_outside_config(studio: Studio, model_name: str) -> tuple[dict[str, Any]
 def configure(studio: Studio, model_id: str, config: dict[str, Any], *, ask: bool = False) -> FoundModel:
     """Return the model that a config.json describes. Raise Unsupported naming the field that is missing or wrong.
 
-    The layers of a type that no rule knows are looked up in the architecture itself: with `ask` by the trace worker, which
-    takes seconds, else where it was asked before.
+    What a type without formulas holds (layers, every parameter) is asked of the architecture itself: with `ask` of the trace
+    worker, which takes seconds, else where it was asked before.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not PLAIN_NAME.fullmatch(model_type):
         raise Unsupported("model_config", field="model_type")
     check_is_decoder(model_id, config)
-    shape: ModelShape = shape_from_config(config)
-    layers = None
-    if find_layers(model_type) is None:
-        layers = studio.tracing.list_linears(config) if ask else studio.tracing.find_linears(config)
-    return FoundModel(model_id, compute_model(model_id, shape, model_type, layers), shape, config)
+    try:
+        shape: ModelShape = shape_from_config(config)
+    except Unsupported:
+        if ask and isinstance(config.get("text_config"), dict):  # such parts leave out what is usual for their type
+            _ask_architecture(studio, model_id, config)
+        raise
+    if shape.family != "other" and not isinstance(config.get("text_config"), dict):
+        return FoundModel(model_id, compute_model(model_id, shape, model_type), shape, config)
+    held = _ask_architecture(studio, model_id, config) if ask else studio.tracing.find_linears(config)
+    if held is not None:
+        shape = shape.model_copy(update={"params": held.params, "matrix_weights": held.matrix_weights})
+    return FoundModel(model_id, compute_model(model_id, shape, model_type, held.names if held else None), shape, config)
+
+
+def _ask_architecture(studio: Studio, model_id: str, config: dict[str, Any]) -> Linears | None:
+    """Return what the model holds, None where nobody can tell. Raise Unsupported for one that does not continue text."""
+    answer = studio.tracing.list_linears(config)
+    if isinstance(answer, Linears):
+        return answer
+    if answer.key == "unsupported.not_a_decoder":
+        raise Unsupported("not_a_decoder", model_id=model_id, architecture=answer.params["architecture"])
+    return None
 
 
 def check_is_decoder(model_id: str, config: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Tracing:
         self._failed: dict[str, tuple[float, Notice]] = {}
         self._replays: OrderedDict[str, Replay] = OrderedDict()
         self._linears: OrderedDict[str, Linears] = OrderedDict()
-        self._later: dict[str, TraceRequest | ReplayCall] = {}
+        self._later: dict[str, TraceRequest | ReplayCall | LinearsCall] = {}
         self._asked_at = 0.0
         self._later_timer: threading.Timer | None = None
         self._lock = threading.Lock()
@@ -105,35 +105,47 @@ class Tracing:
             self._later[name] = call
             self._wait_for_calm()
 
-    def find_linears(self, config: dict[str, Any]) -> list[str] | None:
-        """Return the names of the linear layers of a model that was asked about before, or None."""
-        name = name_trace(LinearsCall(config=write_config(config)))
-        kept = self._linears.get(name) or self._dir.find_linears(name)
-        if kept is None:
-            return None
-        _put(self._linears, name, kept)
-        return list(kept.names)
-
-    def list_linears(self, config: dict[str, Any]) -> list[str] | None:
-        """Return the names of the linear layers in a model's blocks; None where the worker cannot tell, or may not be asked."""
-        if (known := self.find_linears(config)) is not None or not self._enabled:
-            return known
+    def find_linears(self, config: dict[str, Any]) -> Linears | None:
+        """Return what the architecture of a model holds where it was asked before, or None; then it is asked later."""
         call = LinearsCall(config=write_config(config))
         name = name_trace(call)
+        kept = self._linears.get(name) or self._dir.find_linears(name)
+        if kept is not None:
+            _put(self._linears, name, kept)
+        elif self._enabled and name not in self._failed:
+            self._later[name] = call
+            self._wait_for_calm()
+        return kept
+
+    def list_linears(self, config: dict[str, Any]) -> Linears | Notice:
+        """Return what the architecture of a model holds; a notice where the worker cannot tell, or may not be asked."""
+        call = LinearsCall(config=write_config(config))
+        name = name_trace(call)
+        kept = self._linears.get(name) or self._dir.find_linears(name)
+        if kept is not None:
+            _put(self._linears, name, kept)
+            return kept
+        return self._list_linears(call) if self._enabled else Notice(key="not_traced.formulas")
+
+    def _list_linears(self, call: LinearsCall) -> Linears | Notice:
+        name = name_trace(call)
         with self._lock:
+            if (known := self._linears.get(name)) is not None:
+                return known
             failed = self._failed.get(name)
             if failed is not None and time.monotonic() - failed[0] < FAILURE_SECONDS:
-                return None
+                return failed[1]
             answer = self._ask(call)
             if isinstance(answer, Notice) or answer.linears is None:
-                self._failed[name] = (time.monotonic(), answer if isinstance(answer, Notice) else self._explain(answer))
-                return None
+                reason = answer if isinstance(answer, Notice) else self._explain(answer)
+                self._failed[name] = (time.monotonic(), reason)
+                return reason
             _put(self._linears, name, answer.linears)
             try:
                 self._dir.write_linears(name, answer.linears)
             except OSError as problem:
-                log.warning("The layers of a model could not be kept: %s", problem)
-            return list(answer.linears.names)
+                log.warning("What a model holds could not be kept: %s", problem)
+            return answer.linears
 
     def _replay(self, call: ReplayCall) -> None:
         name = name_trace(call)
@@ -165,6 +177,8 @@ class Tracing:
             return
         if isinstance(wanted, ReplayCall):
             self._replay(wanted)
+        elif isinstance(wanted, LinearsCall):
+            self._list_linears(wanted)
         else:
             self._trace(wanted)
         if self._later:

@@ -25,7 +25,7 @@ def list_available_models(studio: StudioDep, language: LanguageDep) -> ModelList
 def list_recommended_models(
     studio: StudioDep,
     language: LanguageDep,
-    vram_gb: Annotated[float | None, Query(gt=0, le=4096)] = None,
+    vram_gb: Annotated[float | None, Query(gt=0, le=4096, allow_inf_nan=False)] = None,
     dataset_id: Annotated[str | None, Query(max_length=200)] = None,
     objective: Objective | None = None,
 ) -> RecommendationRead:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from app.contracts.trace import Linears, LinearsCall, ProfileCall, ReplayCall, TraceAnswer
+from app.contracts.trace import LinearsCall, ProfileCall, ReplayCall, TraceAnswer
 from app.core.errors import AffinageError
 
 log = logging.getLogger("app.planner.trace")
@@ -36,7 +36,7 @@ def answer(line: str) -> TraceAnswer:
         if isinstance(call, ProfileCall):
             return TraceAnswer(profile=trace_profile(call.request))
         if isinstance(call, LinearsCall):
-            return TraceAnswer(linears=Linears(names=list_targets(call.config)))
+            return TraceAnswer(linears=list_targets(call.config))
         return TraceAnswer(replay=replay_step(call))
     except AffinageError as error:
         return TraceAnswer(error_key=error.key, error_params={name: str(value) for name, value in error.params.items()})

@@ -23,6 +23,7 @@ from app.contracts.trace import Affine, Hump, Labels, Phase, StepCosts, TracePro
 from app.planner.trace.costs import Costs
 from app.planner.trace.engine_step import EngineStep, MicroShape, count_layers, read_config
 from app.planner.trace.kernels import as_on
+from app.planner.trace.linears import check_blocks
 from app.planner.trace.stream import AFTER, BEFORE, PURPOSES, Stream
 from app.planner.traced import count_terms
 
@@ -62,7 +63,9 @@ Fits = dict[Segment, Array]
 def trace_profile(request: TraceRequest) -> TraceProfile:
     """Return the profile of one variant. Raises AffinageError subclasses for what cannot be traced."""
     started = time.perf_counter()
-    layers = count_layers(read_config(request.config))
+    config = read_config(request.config)
+    layers = count_layers(config)
+    check_blocks(config)
     with as_on(request.device, request.compute_capability):
         few = EngineStep(request, min(FEW, layers))
         packed = few.built.head.packs

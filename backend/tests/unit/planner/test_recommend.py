@@ -121,6 +121,8 @@ def test_reasons_and_sources_read_well_in_both_languages() -> None:
                 sentence, _ = localise(notice.key, language, **notice.params)
                 assert sentence
                 assert "{" not in sentence
+        compared = entry.reason.params
+        assert compared.get("other_quality") == (round(compared["other_quality"], 1) if "other_quality" in compared else None)
 
 
 @pytest.mark.parametrize("model_id", MODEL_CONFIGS)

@@ -34,6 +34,23 @@ def test_the_language_model_of_a_multimodal_config_is_read_from_its_text_part() 
     assert shape_from_config({"model_type": "gemma3", "text_config": text}) == SHAPES["google/gemma-3-4b"]
 
 
+def test_a_part_s_config_leaves_out_what_is_usual_for_its_type() -> None:
+    text = {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34}
+    assert shape_from_config({"model_type": "gemma3", "text_config": text}) == SHAPES["google/gemma-3-4b"]
+    with pytest.raises(Unsupported):
+        shape_from_config(text)
+
+
+def test_the_names_of_bloom_and_mpt_for_their_sizes_are_read() -> None:
+    bloom = shape_from_config(
+        {"model_type": "bloom", "n_embed": 1024, "n_layer": 24, "num_attention_heads": 16, "vocab_size": 250880}
+    )
+    assert (bloom.hidden, bloom.layers, bloom.heads, bloom.tied) == (1024, 24, 16, True)
+    sizes = {"d_model": 4096, "n_layers": 32, "n_heads": 32, "max_seq_len": 4096, "vocab_size": 50432}
+    mpt = shape_from_config({"model_type": "mpt"} | sizes)
+    assert (mpt.hidden, mpt.layers, mpt.heads, mpt.context) == (4096, 32, 32, 4096)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -42,6 +59,8 @@ def test_the_language_model_of_a_multimodal_config_is_read_from_its_text_part() 
         ({"n_embd": -1}, "n_embd"),
         ({"n_layer": 0}, "n_layer"),
         ({"n_head": 1000}, "num_attention_heads"),
+        ({"n_head": 7}, "num_attention_heads"),
+        ({"num_key_value_heads": 13}, "num_key_value_heads"),
         ({"vocab_size": True}, "vocab_size"),
     ],
 )
