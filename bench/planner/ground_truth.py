@@ -91,14 +91,68 @@ class Judged:
         }
 
 
+MEASURED = ("peak_allocated_mib", "peak_reserved_mib", "step_seconds")
+COUNTED = ("batch_size", "seq_len", "lora_rank")
+SIZES = ("num_params", "hidden_size", "num_layers", "num_attention_heads", "num_kv_heads", "intermediate_size", "vocab_size")
+STATED = ("kernel", "attn_impl", "double_quant", "lora_targets", "grad_checkpoint")
+KNOWN: dict[str, tuple[str, ...]] = {
+    "quantization": ("none", "nf4"),
+    "precision": ("fp16", "bf16", "fp32"),
+    "optimizer": ("adamw", "adamw_torch"),
+}
+"""Values of `run` that stock.py can follow."""
+
+
 def read_groups(files: Iterable[Path]) -> list[list[dict[str, Any]]]:
-    """Return the files' rows, repeats together. Only rows that hold a measurement count."""
+    """Return the files' rows, repeats together; those that cannot be judged are left out, and stderr says why.
+
+    Raise ValueError for a file that cannot be read. One without `runs` (a manifest beside the others) has no rows.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for file in files:
-        for row in json.loads(file.read_text("utf-8")).get("runs", ()):
-            if row.get("measured") and row.get("model_config"):
+        for number, row in enumerate(read_rows(file), start=1):
+            if (fault := find_fault(row)) is not None:
+                print(f"{file}: row {number} is left out: {fault}", file=sys.stderr)
+            else:
                 groups.setdefault(_identify(row), []).append(row)
     return list(groups.values())
+
+
+def read_rows(file: Path) -> list[Any]:
+    """Return the rows of a file as they are. Raise ValueError where it cannot be read."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    rows = content.get("runs") if isinstance(content, dict) else None
+    return rows if isinstance(rows, list) else []
+
+
+def find_fault(row: Any) -> str | None:
+    """Return why a row cannot be judged, or None."""
+    if not isinstance(row, dict):
+        return "it is no object"
+    for part in ("measured", "model_config", "run"):
+        if not isinstance(row.get(part), dict) or not row[part]:
+            return f"it has no {part}"
+    measured, run, sizes = row["measured"], row["run"], row["model_config"]
+    for name in MEASURED:
+        value = measured.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            return f"measured.{name} is no positive number"
+    for part, names in (("run", COUNTED), ("model_config", SIZES)):
+        for name in names:
+            value = row[part].get(name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                return f"{part}.{name} is no positive whole number"
+    for name, values in KNOWN.items():
+        if run.get(name) not in values:
+            return f"run.{name} is none of {', '.join(values)}"
+    missing = [f"run.{name}" for name in STATED if name not in run]
+    missing += [f"model_config.{name}" for name in ("name", "tie_word_embeddings") if name not in sizes]
+    return f"it has no {missing[0]}" if missing else None
 
 
 def _identify(row: dict[str, Any]) -> str:
@@ -134,10 +188,7 @@ def trace_group(group: list[dict[str, Any]]) -> Traced:
 def join(group: list[dict[str, Any]], traced: Traced) -> Row:
     """Put what was measured beside what was traced."""
     first, run = group[0], group[0]["run"]
-    mean = {
-        name: statistics.fmean(row["measured"][name] for row in group)
-        for name in ("peak_allocated_mib", "peak_reserved_mib", "step_seconds")
-    }
+    mean = {name: statistics.fmean(row["measured"][name] for row in group) for name in MEASURED}
     variant = {
         name: run[name] for name in ("precision", "double_quant", "optimizer", "lora_rank", "lora_targets", "grad_checkpoint")
     }
@@ -242,9 +293,12 @@ def main() -> int:
     parser.add_argument("--write-traced", action="store_true", help=f"keep the traces in {TRACED.name}")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="processes that trace")
     arguments = parser.parse_args()
-    groups = read_groups(arguments.files)
+    try:
+        groups = read_groups(arguments.files)
+    except ValueError as error:
+        parser.error(str(error))
     if not groups:
-        parser.error("no row of these files holds a measurement and a model_config")
+        parser.error("no row of these files can be judged")
     with ProcessPoolExecutor(arguments.jobs) as pool:
         traced = list(pool.map(trace_group, groups))
     if arguments.write_traced:
