@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.contracts.export import EXPORT_FORMATS, Certificate, ExportFormat, ExportPhase, ExportState
+from app.contracts.job import ModelSource
 from app.core.errors import AffinageError, DiskFull
 from app.storage.export_dir import ExportBusy, ExportDir
 from app.storage.job_dir import JobDir, utc_now
+from app.storage.model_store import ModelStore
 
 SUCCEEDED, FAILED, BUSY = 0, 3, 5
 NICENESS = 5
@@ -102,11 +104,22 @@ def _run(
 
     transformers_logging.disable_progress_bar()
     job = job_dir.read_job()
+    _bring_back(job.model, job_dir.path.parents[1])
     adapter = job_dir.adapter
     if rehearsal:
         adapter = scratch / "adapter"
         write_untrained(job, adapter)
     return make_export(job_dir, job, export_format, adapter, rehearsal=rehearsal, licence=licence, on_phase=on_phase)
+
+
+def _bring_back(model: ModelSource, data_dir: Path) -> None:
+    """Unpack or fetch weights that were deleted since the training. Raise ModelUnavailable, HubUnreachable, DiskFull."""
+    if model.kind == "embedded":
+        from app.training.embedded import materialise
+
+        materialise(Path(model.path))
+    else:
+        ModelStore(data_dir).download(model, lambda _done, _total: None)
 
 
 if __name__ == "__main__":

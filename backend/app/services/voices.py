@@ -15,6 +15,7 @@ from app.services.finetuning_service import MODEL_CONFIGS
 from app.services.model_service import hub_name
 from app.services.studio import Studio
 from app.storage.checkpoint_dir import list_checkpoints
+from app.storage.model_store import missing_files
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,25 @@ def get_model_voice(studio: Studio, model_id: str) -> Voice:
 def get_job_voice(studio: Studio, session: Session, job_id: str, checkpoint: str | None = None) -> Voice:
     """Return what a job has learned, at its end or at a checkpoint.
 
-    Raise NotFound for an unknown job or checkpoint, Conflict for a job that has left no adapter.
+    Raise NotFound for an unknown job or checkpoint, Conflict for a job that has left no adapter, and what get_base_voice raises.
     """
     row, folder = job_service.get_here(studio, session, job_id)
     job = TrainingJob.model_validate_json(row.spec)
-    voice = get_base_voice(job)
     if checkpoint is not None:
         path = _get_checkpoint(folder.checkpoints, job_id, checkpoint)
-        return replace(voice, adapter_path=str(path), lora=job.lora)
+        return replace(get_base_voice(job), adapter_path=str(path), lora=job.lora)
     if not job_service.can_chat(studio, row):
         raise Conflict("not_trained", job_id=job_id, status=row.status)
-    return replace(voice, adapter_path=str(folder.adapter))
+    return replace(get_base_voice(job), adapter_path=str(folder.adapter))
 
 
 def get_base_voice(job: TrainingJob) -> Voice:
-    """Return the model that a job starts from, with the weights as the job has them."""
+    """Return the model that a job starts from, with the weights as the job has them.
+
+    Raise ModelUnavailable where those of a hub model were deleted since; the chat worker unpacks the embedded one by itself.
+    """
+    if job.model.kind == "hub" and missing_files(Path(job.model.path)):
+        raise ModelUnavailable("weights_not_here", model_id=job.model.model_id)
     return Voice(job.device_id, job.model.path, job.dtype, job.quantization)
 
 

@@ -22,6 +22,7 @@ from app.storage.job_dir import JobDir
 from tests.engine.tiny import examples, make_job
 from tests.export.conftest import trained_job
 from tests.export.shapes import write_model
+from tests.hub.server import HubServer
 
 needs_llama_cpp = pytest.mark.skipif(importlib.util.find_spec("xllamacpp") is None, reason="xllamacpp is not installed")
 
@@ -136,6 +137,29 @@ def test_the_process_makes_an_export_and_says_how_far_it_is(trained: JobDir, tmp
     state = ExportDir(job_dir.path).find_state("merged")
     assert state is not None and state.status == "succeeded" and state.finished_at is not None and state.phase is None
     assert state.certificate is not None and state.certificate.passed
+
+
+def test_weights_that_were_deleted_since_the_training_are_fetched_again(
+    trained: JobDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export failed with a missing tokenizer, or "Repo id must be in the form ...", and the weights stayed away."""
+    job_dir = copied(trained, tmp_path / "jobs")
+    job = job_dir.read_job()
+    with HubServer() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+        commit = hub.add("org/tiny", {file.name: file.read_bytes() for file in Path(job.model.path).iterdir()}).commit
+        gone = tmp_path / "models" / "hub" / "org--tiny" / commit
+        model = job.model.model_copy(update={"model_id": "org/tiny", "kind": "hub", "commit": commit, "path": str(gone)})
+        job_dir.job_file.write_text(job.model_copy(update={"model": model}).model_dump_json())
+
+        exit_code = main([str(job_dir.path), "adapter"])
+
+    state = ExportDir(job_dir.path).find_state("adapter")
+    assert exit_code == 0 and state is not None and state.certificate is not None and state.certificate.passed
+    assert (gone / "model.safetensors").is_file()
 
 
 def test_a_rehearsal_tries_everything_with_an_untrained_adapter_and_keeps_the_certificate_only(
