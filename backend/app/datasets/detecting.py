@@ -71,7 +71,8 @@ _KNOWN_NAMES = frozenset((
     *HISTORY_NAMES, *MESSAGES_NAMES, *TEXT_NAMES, *CHOSEN_NAMES, *REJECTED_NAMES, *JUDGEMENT_NAMES, *CLASS_NAMES,
     *CLASSIFIED_NAMES, *SPLIT_NAMES,
 )) - {"a", "q", "r"}  # fmt: skip
-_NOTHING: tuple[object, ...] = (None, "", "[]", "null", [], {})
+NOTHING: tuple[object, ...] = (None, "", "[]", "null", [], {})
+"""What stands in a cell that says nothing."""
 _LONGEST_CLASS = 60
 """Characters of the name of a class; what is longer is an answer."""
 _MOST_PROPOSED_COLUMNS = 4
@@ -201,7 +202,7 @@ def _is_doubtful(mapping: Mapping, columns: Sequence[str], sample: Sequence[RawR
     if mapping.shape == "text":
         label = names.find(CLASS_NAMES)
         others = (column for column in columns if column not in (mapping.text, mapping.split))
-        judged = label and any(row.values.get(label) not in _NOTHING for row in sample)
+        judged = label and any(row.values.get(label) not in NOTHING for row in sample)
         if judged or any(_holds_words(column, sample) and _mean_length(column, sample) >= _SHORTEST_TEXT for column in others):
             return True
     if mapping.shape == "question_answer" and names.find(CHOICES_NAMES):
@@ -379,14 +380,14 @@ def find_tools(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow
         return None
     used = set(mapping.model_dump(exclude={"shape"}, exclude_none=True).values())
     named = (column for column in _Names(columns).find_all(TOOLS_NAMES) if column not in used)
-    return next((column for column in named if any(row.values.get(column) not in _NOTHING for row in sample)), None)
+    return next((column for column in named if any(row.values.get(column) not in NOTHING for row in sample)), None)
 
 
 def name_unread(columns: Sequence[str], mapping: Mapping, sample: Sequence[RawRow]) -> str:
     """Name the columns that play no part, where the first rows have anything in them; not the description of tools."""
     used = {*mapping.model_dump(exclude={"shape"}, exclude_none=True).values(), find_tools(columns, mapping, sample)}
     unread = (column for column in columns if column not in used)
-    return _listed([column for column in unread if any(row.values.get(column) not in _NOTHING for row in sample)])
+    return _listed([column for column in unread if any(row.values.get(column) not in NOTHING for row in sample)])
 
 
 def check_mapping(mapping: Mapping, columns: Sequence[str]) -> None:

@@ -34,24 +34,31 @@ _MAPPINGS: dict[ExportShape, Mapping] = {
     "unpaired": Mapping(shape="unpaired", messages="messages", label="label"),
 }
 """How an exported file is read; what import detects by itself."""
+_EMPTY: dict[str, object] = {"system": "", "history": []}
+"""Columns that only some rows need, and what the others have there."""
 _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "tool"}
 
 
 def export_lines(folder: DatasetDir, shape: ExportShape) -> Iterator[bytes]:
     """Yield a line of JSON for every usable row. Raise Invalid (`shape_loses`) at once where the shape cannot hold a row."""
+    empty: dict[str, object] = {}
     for example in list_canonical(folder):
+        if record := make_record(example, shape):
+            empty |= {name: value for name, value in _EMPTY.items() if name in record}
         if not _survives(example, shape):
             fitting = [name for name in get_args(ExportShape) if _survives(example, name)]
             raise Invalid("shape_loses", row=example["row"], shape=shape, fitting=", ".join(fitting) or "-")
-    return _lines(folder, shape)
+    return _lines(folder, shape, empty)
 
 
-def _lines(folder: DatasetDir, shape: ExportShape) -> Iterator[bytes]:
+def _lines(folder: DatasetDir, shape: ExportShape, empty: dict[str, object]) -> Iterator[bytes]:
+    """Write every row; all have the columns that one has (`empty`: with what), so that readers of the first rows know them."""
     heldout = read_heldout(folder)
     splits = any(heldout)
     for example, held in zip(list_canonical(folder), heldout, strict=True):
         record = make_record(example, shape)
         assert record is not None, "export_lines has tried every row"
+        record = {**empty, **record}
         if splits:
             record["split"] = "test" if held else "train"
         yield orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)

@@ -8,6 +8,7 @@ import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePath
@@ -218,6 +219,13 @@ def _describe(  # noqa: PLR0917 - what a data set is called, then how it is read
     detected = Detected(mapping) if mapping is not None else _detected(opened.columns, sample)
     used = detected.mapping
     counts, content_hash = write_rows(opened, rows_file, used, watch)
+    if counts.late:
+        opened = replace(opened, columns=[*opened.columns, *counts.late])
+        sample = [*sample, *counts.late.values()]
+        wider = used if mapping is not None else _widen(detected, opened.columns, sample)
+        if wider != used:
+            detected, used = detected._replace(mapping=wider), wider
+            counts, content_hash = write_rows(opened, rows_file, used, watch)
     rows = len(counts.characters)
     if not rows:
         raise DatasetInvalid("no_usable_rows", details=_details(counts.problems), rows=counts.rows_in_file)
@@ -271,6 +279,15 @@ def _detected(columns: list[str], sample: list[RawRow]) -> Detected:
         problems = [problem for row in sample for problem in row.problems]
         raise DatasetInvalid("no_usable_rows", details=_details(problems), rows=len(sample))
     return detect_mapping(columns, sample)
+
+
+def _widen(detected: Detected, columns: list[str], sample: list[RawRow]) -> Mapping:
+    """Return the mapping with the parts that columns play which begin late; itself where they would change its other parts."""
+    with suppress(DatasetInvalid):
+        wider = detect_mapping(columns, sample).mapping
+        if wider.model_dump(exclude_none=True).items() >= detected.mapping.model_dump(exclude_none=True).items():
+            return wider
+    return detected.mapping
 
 
 def _details(problems: list[Problem]) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 import orjson
 
 from app.contracts.dataset import Mapping, PlainExample, Problem
-from app.datasets.detecting import find_split
+from app.datasets.cells import make_writable
+from app.datasets.detecting import NOTHING, find_split
 from app.datasets.examples import make_examples
 from app.datasets.ordinary import compile_maker, compile_pair_maker
 from app.datasets.reading import SourceFile
@@ -23,6 +24,8 @@ from app.storage.dataset_dir import DatasetDir
 
 MAX_PROBLEMS = 1000
 """Problems kept in dataset.json; all are counted."""
+
+MOST_LATE_COLUMNS = 100
 
 _FLUSHED_BYTES = 1 << 16
 _FLUSHED_PIECES = 256
@@ -45,6 +48,8 @@ class RowCounts:
     line_bytes: "array[int]" = field(default_factory=lambda: array("I"))
     keys: RowKeys = field(default_factory=RowKeys)
     oddities: Oddities = field(default_factory=Oddities)
+    late: dict[str, RawRow] = field(default_factory=dict)
+    """Columns of JSON that no record at the beginning has, each with the first that has something there."""
 
     def add_problems(self, problems: Sequence[Problem]) -> None:
         """Count all, keep the first."""
@@ -55,8 +60,9 @@ class RowCounts:
 class _Maker:
     """Makes the lines of usable rows and counts them."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, columns: Sequence[str]) -> None:
         self.counts = RowCounts()
+        self._known = set(columns)
         self._mapping = mapping
         self._split = mapping.split
         self._make = compile_maker(mapping)
@@ -64,6 +70,9 @@ class _Maker:
 
     def take(self, row: int, records: Sequence[Values[str, object]]) -> bytes | None:
         """Return the lines of ordinary records; None where there is anything to be said about one of them."""
+        if not self._known.issuperset(set().union(*records)):
+            for number, record in enumerate(records, row):
+                self._note_late(RawRow(number, record))
         try:
             if self._make_pairs is not None and len(records) >= _FEWEST_PAIRS:
                 lines = self._write_pairs(row, records)
@@ -77,6 +86,8 @@ class _Maker:
 
     def look_at(self, raw: RawRow) -> bytes:
         """Return the lines of any record, and note its problems."""
+        if not raw.problems:
+            self._note_late(raw)
         examples, problems = make_examples(raw, self._mapping)
         self.counts.add_problems(problems)
         self.counts.skipped_rows += not examples
@@ -85,6 +96,12 @@ class _Maker:
         for line, example in zip(lines, examples, strict=True):
             self._count(line, example, raw.values)
         return b"".join(lines)
+
+    def _note_late(self, raw: RawRow) -> None:
+        for name in raw.values.keys() - self._known:
+            if raw.values[name] not in NOTHING and len(self.counts.late) < MOST_LATE_COLUMNS and make_writable(name) == name:
+                self.counts.late[name] = raw
+                self._known.add(name)
 
     def _write_pairs(self, row: int, records: Sequence[Values[str, object]]) -> bytes | None:
         found = self._make_pairs(records) if self._make_pairs is not None else None
@@ -122,7 +139,7 @@ class _Maker:
 
 def write_rows(opened: SourceFile, path: Path, mapping: Mapping, watch: Watch) -> tuple[RowCounts, str]:
     """Write every usable row; return the counts and the SHA-256 of the file."""
-    maker, digest, place = _Maker(mapping), hashlib.sha256(), Place()
+    maker, digest, place = _Maker(mapping, opened.columns), hashlib.sha256(), Place()
     size = opened.path.stat().st_size
     lines: list[bytes] = []
     waiting = 0

@@ -292,6 +292,33 @@ def test_descriptions_of_tools_are_not_passed_over_in_silence(tmp_path: Path, to
     assert remap(target, info.mapping).remarks == info.remarks
 
 
+def test_a_column_that_begins_late_in_a_file_plays_its_part_or_is_named(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"instruction": f"Do {n}.", "output": f"Done {n}."} for n in range(1200)]
+    rows[1150] |= {"input": "A text.", "history": [["Hi", "Hello"]], "rating": 4, "remark": None}
+    rows[1160] |= {"rating": 3}
+    path = tmp_path / "late.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = DatasetDir(tmp_path / "late")
+    info = import_file(path, filename=path.name, name=None, target=target)
+    assert info.columns[:2] == ["instruction", "output"] and {*info.columns[2:]} == {"input", "history", "rating"}
+    assert (info.mapping.input, info.mapping.history, info.rows) == ("input", "history", 1200)
+    assert [(remark.key, remark.params) for remark in info.remarks] == [("columns_unread", {"columns": "rating"})]
+    late = read_rows(target, 1150, 1)[0].example
+    assert late is not None and late.messages is not None
+    assert [message.content for message in late.messages] == ["Hi", "Hello", "Do 1150.\n\nA text.", "Done 1150."]
+    assert [json.loads(line) for line in target.rows_file.open()][1150]["messages"][0]["content"] == "Hi"
+
+
+def test_a_column_that_begins_late_changes_no_other_part(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(1200)]
+    rows[1199] = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    path = tmp_path / "late.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    info = import_file(path, filename=path.name, name=None, target=DatasetDir(tmp_path / "late"))
+    assert (info.mapping.shape, info.rows, info.problem_count) == ("question_answer", 1199, 1)
+    assert [(remark.key, remark.params) for remark in info.remarks] == [("columns_unread", {"columns": "messages"})]
+
+
 def test_repeated_rows_do_not_count_as_distinct(tmp_path: Path) -> None:
     _, info = take_in(tmp_path, pairs(30, repeat=4))
     assert (info.rows, info.distinct_rows, info.heldout_rows) == (120, 30, 0)

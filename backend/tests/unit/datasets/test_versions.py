@@ -176,6 +176,17 @@ def test_a_shape_that_would_lose_something_is_refused_with_those_that_fit(tmp_pa
     assert refusal.value.key == "invalid.shape_loses" and refusal.value.params["fitting"] == "messages, sharegpt"
 
 
+@pytest.mark.parametrize("shape", ["alpaca", "prompt_completion", "question_answer"])
+def test_what_only_a_late_row_has_survives_an_export_and_its_import(tmp_path: Path, shape: ExportShape) -> None:
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    rows = [{"messages": talk}] * 1200 + [{"messages": [{"role": "system", "content": "Be kind."}, *talk, *talk]}]
+    parent = take_in(tmp_path, lines(rows), "rows.jsonl")
+    exported = list(export_lines(parent, shape))
+    assert {"system", "history"} <= json.loads(exported[0]).keys()
+    again = take_in(tmp_path / "again", b"".join(exported).decode(), "rows.jsonl")
+    assert [example.get("messages") for example in list_canonical(again)] == [row["messages"] for row in rows]
+
+
 def test_an_exported_split_is_the_same_after_an_import(tmp_path: Path) -> None:
     parent = take_in(tmp_path, lines(pairs(80)), "rows.jsonl")
     again = take_in(tmp_path / "again", b"".join(export_lines(parent, "alpaca")).decode(), "rows.jsonl")
