@@ -112,7 +112,11 @@ def plan_run(
         train_rows=count_examples(info.train_rows, values["method"].value, info.mapping.shape),
         heldout_rows=count_examples(info.heldout_rows, values["method"].value, info.mapping.shape),
     )
-    plan = explain_time(make_traced_plan(studio.tracing, request, find_config(studio, model)))
+    config = find_config(studio, model)
+    plan = explain_time(make_traced_plan(studio.tracing, request, config))
+    if config is not None and (packed := config.get("quantization_config")):
+        kind = packed.get("quant_method") if isinstance(packed, dict) else None
+        plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key="weights_packed", params={"kind": kind or "?"})]})
     if hardware.unused_reason and device.kind == "cpu":
         plan = plan.model_copy(update={"reasons": [*plan.reasons, Notice(key=hardware.unused_reason)]})
     checks = check_tokens(counts, make_cut(plan.resolved), classes=plan.resolved["method"].value == "classification")

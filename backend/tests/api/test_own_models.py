@@ -147,3 +147,12 @@ def test_unknown_names_and_places_are_refused(hub: HubServer, client: TestClient
 def test_without_a_network_the_hub_is_named_as_the_reason(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     check_error(client.post("/api/models", json={"model": "someone/tiny-llama"}), 503, "hub_unreachable")
+
+
+@pytest.mark.parametrize("packed, kind", [({"quant_method": "gptq", "bits": 4}, "gptq"), ({"bits": 4}, "?"), ("gptq", "?")])
+def test_weights_that_are_stored_packed_are_told(client: TestClient, settings: Settings, packed: object, kind: str) -> None:
+    folder = write_folder(settings, LLAMA | {"quantization_config": packed})
+    assert client.post("/api/models", json={"model": str(folder)}).status_code == 201
+    found = client.post("/api/plans", json={"dataset_id": dataset_id(client), "model_name": str(folder)}).json()
+    told = {reason["code"]: reason["message"] for reason in found["reasons"]}
+    assert f"packed ({kind})" in told["weights_packed"]
