@@ -1,8 +1,10 @@
 """Reports as the API answers them, with sentences in the reader's language."""
 
+from app.api.schemas.plans import NoticeRead
 from app.api.schemas.reports import ComparisonRead, MeasuredRead, ReportRead
 from app.api.wording import decimal, notice_read
 from app.contracts.comparison import Comparison, Measured
+from app.contracts.plan import Notice
 from app.contracts.report import Report
 from app.core.messages import Language, localise
 
@@ -15,13 +17,14 @@ def report_read(report: Report, comparison: Comparison | None, language: Languag
         summary = localise("note.report_without_heldout", language, **losses)[0]
     else:
         improvement = 1 - report.loss_after / report.loss_before
-        key = "note.report_better" if improvement >= 0 else "note.report_worse"
+        percent = round(improvement * 100)
+        key = "note.report_better" if percent > 0 else "note.report_worse" if percent < 0 else "note.report_same"
         summary = localise(
             key,
             language,
             before=decimal(report.loss_before, language),
             after=decimal(report.loss_after, language),
-            percent=round(abs(improvement) * 100),
+            percent=abs(percent),
             rows=report.heldout_rows,
         )[0]
     shown = None if comparison is None else comparison_read(comparison, language)
@@ -45,8 +48,15 @@ def comparison_read(comparison: Comparison, language: Language) -> ComparisonRea
         summary=summary,
         measures=[_measured_read(found, language) for found in comparison.measures],
         knowledge=[_measured_read(found, language, general=True) for found in comparison.knowledge],
-        remarks=[notice_read(remark.key, remark.params, language) for remark in comparison.remarks],
+        remarks=[remark_read(remark, language) for remark in comparison.remarks],
     )
+
+
+def remark_read(remark: Notice, language: Language) -> NoticeRead:
+    """Return a remark in words. A loss that rose did not fall "by -3 % only", and a low learning rate may not be the cause."""
+    if remark.key == "no_effect.nothing_learned" and remark.params["percent"] < 0:
+        remark = Notice(key="no_effect.training_loss_rose", params={**remark.params, "percent": -remark.params["percent"]})
+    return notice_read(remark.key, remark.params, language)
 
 
 def _measured_read(found: Measured, language: Language, *, general: bool = False) -> MeasuredRead:
