@@ -96,6 +96,16 @@ describe("advanced mode", () => {
 });
 
 describe("plan", () => {
+  test("a value that is not allowed is told beside the numbers, which are those before it", async () => {
+    serve(answers);
+    await openAdvanced();
+    expect(screen.queryByText(/numbers before the value/)).toBeNull();
+    await userEvent.type(screen.getByRole("textbox", { name: "LoRA rank" }), "0");
+    expect(await screen.findByText(/numbers before the value/)).toBeDefined();
+    await userEvent.click(screen.getByRole("button", { name: "LoRA rank: back to automatic" }));
+    await waitFor(() => expect(screen.queryByText(/numbers before the value/)).toBeNull());
+  });
+
   test("says how sure it is and what is cut", async () => {
     serve(answers);
     open("/training?dataset=ds-1");

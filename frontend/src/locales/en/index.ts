@@ -351,6 +351,7 @@ export const en = {
     effective: "Rows per step",
     reasons: "What was decided, and why",
     waiting: "Choose a data set and a model to see memory and time.",
+    held: "These are the numbers before the value that is not allowed. Correct it, and the plan follows again.",
     computing: "Computing the plan…",
     alternatives: "Other plans and their price",
     barLabel: (peak: string, total: string) => `Expected peak ${peak} of ${total}`,

@@ -353,6 +353,7 @@ export const fr: Messages = {
     effective: "Lignes par pas",
     reasons: "Ce qui a été décidé, et pourquoi",
     waiting: "Choisissez un jeu de données et un modèle pour voir la mémoire et la durée.",
+    held: "Ce sont les chiffres d’avant la valeur non permise. Corrigez-la, et le plan suivra de nouveau.",
     computing: "Calcul du plan…",
     alternatives: "Les autres plans et leur prix",
     barLabel: (peak, total) => `Pic attendu ${peak} sur ${total}`,

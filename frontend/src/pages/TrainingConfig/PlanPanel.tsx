@@ -22,6 +22,11 @@ export function PlanPanel({ plan, error, onRetry, complete, updating, onApply }:
   return (
     <Panel title={t.plan.title}>
       {error && <ErrorNotice error={error} onRetry={onRetry} />}
+      {plan && !error && !complete && (
+        <Text size="sm" fw={500} mb="sm" role="status">
+          {t.plan.held}
+        </Text>
+      )}
       {plan && !error && (
         <PlanSummary plan={plan} updating={updating}>
           <PlanAlternatives plan={plan} onApply={onApply} />
