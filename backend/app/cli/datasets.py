@@ -82,13 +82,14 @@ def check_file(
 
 @app.command("read")
 def read_file(file: FileArgument) -> None:
-    """Print the rows as read, before any mapping: one JSON object of strings a line."""
+    """Print the rows as read, before any mapping: one JSON object of strings a line, in UTF-8."""
     import json
+    import sys
 
     from app.services.dataset_check import read_path
 
-    for values in read_path(file):
-        print(json.dumps(values, ensure_ascii=False))
+    # A console or a pipe may have another encoding, which cannot write every letter.
+    sys.stdout.buffer.writelines(json.dumps(values, ensure_ascii=False).encode() + b"\n" for values in read_path(file))
 
 
 def _given_mapping(terminal: Terminal, shape: str | None, parts: list[str] | None) -> "Mapping | None":

@@ -51,6 +51,15 @@ def test_finetune_offers_every_hyper_parameter_of_the_contract(affinage: Affinag
     assert "automatic = 5" in shown
 
 
+def test_rows_are_printed_as_read_whatever_letters_the_console_knows(affinage: Affinage, tmp_path: Path) -> None:
+    file = tmp_path / "faq.csv"
+    file.write_text("question;réponse\nOù ?;« Là » \U0001f600\n", "utf-8")
+    program = [sys.executable, "-m", "app.cli", "data", "read", str(file)]
+    environment = affinage.environment | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(program, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout.decode()) == (0, '{"question": "Où ?", "réponse": "« Là » \U0001f600"}\n'), done.stderr
+
+
 def test_models_lists_the_four_of_the_specification_first(affinage: Affinage) -> None:
     outcome = affinage("models", "--json")
     assert outcome.status == 0, outcome.stderr
