@@ -13,7 +13,7 @@ from app.api import page
 from app.api.schemas.errors import ErrorBody, OpenAIErrorBody, OpenAIErrorContent
 from app.api.wording import error_content
 from app.core.errors import AffinageError, DiskFull, Forbidden, NotFound, TooLarge, Unsupported
-from app.core.messages import Language, pick_language
+from app.core.messages import Language, localise, pick_language
 from app.core.validation import refuse_values
 
 log = logging.getLogger(__name__)
@@ -74,11 +74,16 @@ AS_BAD_REQUEST = frozenset({409, 415, 422})
 
 
 def openai_error(problem: AffinageError, language: Language) -> OpenAIErrorBody:
-    """Return a failure as OpenAI's clients read it."""
+    """Return a failure as OpenAI's clients read it: one sentence, which names the first row at fault where there are any."""
     content = error_content(problem, language)
+    row = next((detail for detail in content.details if detail.get("row")), None)
+    advice = content.hint
+    if row is not None:
+        place = {"row": row["row"], "column": row.get("column") or "-", "message": row.get("message", "")}
+        advice = localise("tuning.first_row", language, **place)[0]
     return OpenAIErrorBody(
         error=OpenAIErrorContent(
-            message=f"{content.message} {content.hint}".strip(),
+            message=f"{content.message} {advice}".strip(),
             type="server_error" if problem.status_code >= 500 else "invalid_request_error",
             param=next((str(detail["field"]) for detail in problem.details if detail.get("field")), None),
             code=OPENAI_CODES.get(problem.key, problem.code),

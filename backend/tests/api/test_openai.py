@@ -427,6 +427,19 @@ def test_a_page_behind_something_unknown_is_refused(client: OpenAI, tuned: FineT
         assert caught.value.param == "after"
 
 
+def test_a_file_without_a_row_that_can_be_used_names_the_first_one(client: OpenAI) -> None:
+    """The message pointed to details, which OpenAI's form of an error has no place for."""
+    row = {"messages": [{"role": "user", "content": "A parcel"}]}
+    with pytest.raises(openai.BadRequestError, match=r"row 1, column “messages”: .*no answer of the assistant") as caught:
+        client.files.create(file=("rows.jsonl", b"\n".join([json.dumps(row).encode()] * 12)), purpose="fine-tune")
+    assert "details" not in caught.value.message
+
+
+def test_events_behind_another_jobs_event_are_refused(client: OpenAI, tuned: FineTuningJob) -> None:
+    with pytest.raises(openai.BadRequestError, match="ftevent-job-other-5"):
+        client.fine_tuning.jobs.list_events(tuned.id, after="ftevent-job-other-5")
+
+
 def test_a_file_that_shall_expire_is_refused(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.files.create(

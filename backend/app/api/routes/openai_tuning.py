@@ -74,7 +74,7 @@ def list_tuning_events(  # noqa: PLR0917  # FastAPI calls it by name
     row = job_service.get_job(session, job_id)
     before = None
     if after is not None:
-        number = after.rpartition("-")[2]
+        number = after.removeprefix(f"ftevent-{job_id}-")
         if not number.isdecimal():
             raise Invalid("event_id", event=after)
         before = int(number)
