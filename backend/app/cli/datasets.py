@@ -121,9 +121,10 @@ def import_path(
     """Import one file and return what the API would answer."""
     from app.api.wording import dataset_read
     from app.services import dataset_service
+    from app.services.dataset_check import whole_file
 
-    with show_progress(terminal) as watch:
-        info = dataset_service.import_upload(studio, file, filename=file.name, name=name, mapping=mapping, watch=watch)
+    with show_progress(terminal) as watch, whole_file(file) as source:
+        info = dataset_service.import_upload(studio, source, filename=file.name, name=name, mapping=mapping, watch=watch)
     return dataset_read(info, terminal.language)
 
 
@@ -148,7 +149,7 @@ def find_twin(studio: "Studio", imported: "DatasetRead", terminal: Terminal) -> 
 def find_or_import(studio: "Studio", dataset: str, terminal: Terminal) -> str:
     """Return the id of a data set, importing it first when it is the path of a file."""
     file = Path(dataset).expanduser()
-    if not file.is_file():
+    if not (file.is_file() or file.is_fifo()):
         return dataset
     imported = find_twin(studio, import_path(studio, file, None, terminal), terminal)
     if not terminal.as_json:

@@ -94,7 +94,7 @@ class Mapping(Frozen):
     """Column that says whether an answer is good, or names the class of a text."""
     system: str | None = None
     history: str | None = None
-    """Column that holds earlier turns as pairs [[question, answer], ...]."""
+    """Column that holds earlier turns, as pairs [[question, answer], ...] or as a list of turns."""
     messages: str | None = None
     """Column that holds a list of turns (chat or sharegpt)."""
     text: str | None = None
@@ -102,6 +102,8 @@ class Mapping(Frozen):
     """Column that holds a list of objects with `input` and `output`: one example each."""
     split: str | None = None
     """Column that says to which part (train, test, ...) a row belongs."""
+    verdict: str | None = None
+    """Column in which an annotator accepted, rejected or ignored the row (Prodigy); only accepted rows are used."""
 
 
 class CsvDialect(Frozen):

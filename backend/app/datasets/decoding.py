@@ -13,12 +13,16 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from xml.etree import ElementTree
+from xml.parsers.expat import ExpatError
 
 from app.core.errors import DatasetInvalid
 from app.datasets.containers import FREE_BYTES, MAX_DECODED_BYTES, MAX_RATIO
+from app.datasets.error_cells import ErrorCells, find_error_cells
 from app.datasets.reading_csv import name_columns
 
 if TYPE_CHECKING:
@@ -35,8 +39,15 @@ _WHOLE = 1 << 53
 """Up to here a number of 64 bits tells all whole numbers apart (a card's 16 digits)."""
 
 
-def decode_table(kind: TableKind, source: Path, target: Path) -> list[str]:
-    """Write the rows of `source` to `target`: CSV for a workbook, else JSON Lines. Return the names of other sheets.
+class Unread(NamedTuple):
+    """What a workbook holds that does not become rows."""
+
+    other_sheets: list[str]
+    errors: ErrorCells | None = None
+
+
+def decode_table(kind: TableKind, source: Path, target: Path) -> Unread:
+    """Write the rows of `source` to `target`: CSV for a workbook, else JSON Lines.
 
     Raise DatasetInvalid (`damaged_table`) for what the libraries cannot read.
     """
@@ -48,7 +59,7 @@ def decode_table(kind: TableKind, source: Path, target: Path) -> list[str]:
         raise DatasetInvalid("damaged_table", reason=f"more than {CHILD_SECONDS} s") from error
     if done.returncode == 0:
         answer = json.loads(done.stdout)
-        return [str(name) for name in answer["other_sheets"]]
+        return Unread([str(name) for name in answer["other_sheets"]], ErrorCells(*answer["errors"]) if answer["errors"] else None)
     if done.returncode == _REFUSED:
         reason = done.stdout.decode(errors="replace")
     else:
@@ -65,18 +76,18 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        other_sheets = _decode_workbook(source, target) if kind == "workbook" else _decode_columns(kind, source, target)
+        unread = _decode_workbook(source, target) if kind == "workbook" else _decode_columns(kind, source, target)
     except MemoryError:
         sys.stdout.write("it needs too much memory")
         return _REFUSED
     except Exception as error:  # noqa: BLE001 - the process entry: the libraries raise classes of their own
         sys.stdout.write(str(error) or type(error).__name__)
         return _REFUSED
-    json.dump({"other_sheets": other_sheets}, sys.stdout)
+    json.dump(unread._asdict(), sys.stdout)
     return 0
 
 
-def _decode_workbook(source: Path, target: Path) -> list[str]:
+def _decode_workbook(source: Path, target: Path) -> Unread:
     """Write the first sheet that has at least one row; hidden ones come last."""
     from python_calamine import CalamineWorkbook, SheetVisibleEnum
 
@@ -95,7 +106,10 @@ def _decode_workbook(source: Path, target: Path) -> list[str]:
                     writer.writerow(texts)
             if chosen:
                 break
-    return [name for name in names if name != chosen]
+    unread = Unread([name for name in names if name != chosen])
+    with suppress(KeyError, ValueError, ElementTree.ParseError, ExpatError):  # what calamine reads may still be no strict XML
+        unread = unread._replace(errors=find_error_cells(source, chosen))
+    return unread
 
 
 def _cell(value: object) -> str:
@@ -108,11 +122,11 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _decode_columns(kind: str, source: Path, target: Path) -> list[str]:
+def _decode_columns(kind: str, source: Path, target: Path) -> Unread:
     with target.open("w", encoding="utf-8") as file:
         for row in _column_rows(kind, source):
             file.write(json.dumps({name: _plain(value) for name, value in row.items()}, ensure_ascii=False) + "\n")
-    return []
+    return Unread([])
 
 
 def _column_rows(kind: str, source: Path) -> Iterator[dict[str, object]]:

@@ -60,6 +60,12 @@ SPLITS = {
     **dict.fromkeys(("test", "valid", "validation", "val", "dev", "eval", "evaluation", "heldout", "held_out"), True),
 }
 """What a row's own split is called, and whether its rows are held out."""
+VERDICT_NAME = "answer"
+ACCEPTED = "accept"
+VERDICTS = (ACCEPTED, "reject", "ignore")
+"""What Prodigy writes into each row as `answer`, and what an annotator can say there."""
+PRODIGY_NAMES = ("_input_hash", "_task_hash")
+"""What Prodigy writes beside it; without them a prompt with "accept" or "reject" is a question with its answer."""
 TOOLS_NAMES = ("tools", "functions", "available_tools", "tool_definitions", "outils")
 """Where chat data describe the tools that an assistant may call."""
 TREE_NAMES = ("role", "parent_id", "speaker")
@@ -246,6 +252,14 @@ def _holds_words(column: str, sample: Sequence[RawRow]) -> bool:
 
 def _by_names(columns: Sequence[str], sample: Sequence[RawRow]) -> Mapping:
     names = _Names(columns)
+    verdict = names.find((VERDICT_NAME,))
+    if verdict and _holds_verdicts(verdict, sample):
+        others = [column for column in columns if column != verdict]
+        try:
+            return _by_names(others, sample).model_copy(update={"verdict": verdict})
+        except DatasetInvalid:
+            if not {*columns}.isdisjoint(PRODIGY_NAMES):
+                raise
     if (media := names.find(MEDIA_NAMES)) and any(row.values.get(media) not in (None, "", []) for row in sample):
         raise DatasetInvalid("media_data", column=media)
     if _refers_to_media(sample):
@@ -459,6 +473,17 @@ def read_judgement(value: object) -> bool | None:
 def _holds_judgements(column: str, sample: Sequence[RawRow]) -> bool:
     values = [value for row in sample if (value := row.values.get(column)) not in (None, "")]
     return bool(values) and all(read_judgement(value) is not None for value in values)
+
+
+def read_verdict(value: object) -> str:
+    """Return what an annotator said of a row; nothing where nothing is said."""
+    return value.strip().lower() if isinstance(value, str) else ""
+
+
+def _holds_verdicts(column: str, sample: Sequence[RawRow]) -> bool:
+    """Say whether every one of the first rows is accepted, rejected or ignored (Prodigy)."""
+    values = [row.values.get(column) for row in sample if not row.problems]
+    return bool(values) and all(read_verdict(value) in VERDICTS for value in values)
 
 
 def _holds_classes(column: str, sample: Sequence[RawRow]) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from app.contracts.dataset import Mapping, PlainExample, PlainMessage, Problem
-from app.datasets.cells import Unusable, check_text, kind_of, read_text, read_tidy, tidy
-from app.datasets.detecting import parse_turns, read_judgement
+from app.datasets.cells import Unusable, check_text, kind_of, make_writable, read_text, read_tidy, tidy
+from app.datasets.detecting import ACCEPTED, parse_turns, read_judgement, read_verdict
 from app.datasets.rows import RawRow
 from app.datasets.turns import join_parts, read_turns, split_open_transcript, split_transcript
 
@@ -15,6 +15,9 @@ def make_examples(raw: RawRow, mapping: Mapping) -> tuple[list[PlainExample], Se
     """Return the examples of a record (one, except for nested instances), and what is wrong with it in row and column."""
     if raw.problems:
         return [], raw.problems
+    if mapping.verdict and (verdict := read_verdict(raw.values.get(mapping.verdict))) != ACCEPTED:
+        params = {"verdict": make_writable(verdict)[:40]}
+        return [], [Problem(row=raw.row, column=mapping.verdict, key="not_accepted", params=params)]
     if mapping.shape == "instances":
         return _instances(raw, mapping)
     try:
@@ -75,9 +78,9 @@ def _pair(values: Values[str, object], mapping: Mapping, answer_column: str | No
         answered = [{"role": "assistant", "content": text}]
     else:
         raise Unusable("empty_answer", answer_column)
-    messages = _system(values, mapping) if mapping.system else []
-    if mapping.history:
-        messages += _history(values, mapping.history)
+    messages = _history(values, mapping.history) if mapping.history else []
+    if mapping.system and not any(message["role"] == "system" for message in messages):
+        messages = [*_system(values, mapping), *messages]
     messages += question
     messages += _ending_in_answer(answered, answer_column)
     return messages
@@ -166,10 +169,12 @@ def _system(values: Values[str, object], mapping: Mapping) -> list[PlainMessage]
 
 
 def _history(values: Values[str, object], column: str) -> list[PlainMessage]:
-    """Return earlier turns, written as pairs of question and answer."""
+    """Return earlier turns, written as pairs of question and answer or as a conversation is."""
     turns = parse_turns(values.get(column))
     if turns in (None, "", []):
         return []
+    if isinstance(turns, list) and isinstance(turns[0], dict):
+        return read_turns(turns, column)
     messages: list[PlainMessage] = []
     for pair in turns if isinstance(turns, list) else [None]:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair)):

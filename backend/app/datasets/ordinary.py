@@ -27,6 +27,8 @@ _TURN_KEYS = {"messages": ("role", "content"), "sharegpt": ("from", "value")}
 
 def compile_maker(mapping: Mapping) -> Maker | None:  # noqa: PLR0911 - one shape after another
     """Return the maker for a mapping, or None where every record has to be looked at."""
+    if mapping.verdict:
+        return None
     if mapping.shape == "text" and mapping.text:
         return _texts(mapping.text)
     if mapping.shape in _TURN_KEYS and mapping.messages and not mapping.system:
@@ -47,7 +49,7 @@ def compile_pair_maker(mapping: Mapping) -> PairMaker | None:
     answering = mapping.label if mapping.shape == "classification" else mapping.output
     if mapping.shape not in (*_PAIRS, "classification") or not (mapping.instruction and answering):
         return None
-    if mapping.messages or mapping.history or mapping.system:
+    if mapping.messages or mapping.history or mapping.system or mapping.verdict:
         return None
     return _text_pairs(mapping.instruction, mapping.input, answering)
 

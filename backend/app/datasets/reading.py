@@ -95,12 +95,17 @@ def open_source(path: Path, filename: str, scratch: Path, watch: Watch = unwatch
     if (table := _find_table(path)) is not None:
         kind, file_format = table
         decoded = scratch.with_name(f"{scratch.name}.table")
-        others = decode_table(kind, path, decoded)
+        unread = decode_table(kind, path, decoded)
         decoded.replace(scratch)
         source = _open_csv(scratch) if kind == "workbook" else _open_json(scratch, "jsonl")
         remarks = [*source.remarks]
-        if others:
-            remarks.append(Problem(row=0, column=None, key="other_sheets", params={"names": ", ".join(others)[:200]}))
+        if unread.other_sheets:
+            remarks.append(
+                Problem(row=0, column=None, key="other_sheets", params={"names": ", ".join(unread.other_sheets)[:200]})
+            )
+        if unread.errors:
+            params = {"count": unread.errors.cells, "cell": unread.errors.first[:20], "error": unread.errors.error[:20]}
+            remarks.append(Problem(row=0, column=None, key="error_cells", params=params))
         return replace(source, format=file_format, container=container, remarks=remarks, is_decoded=True)
     detected = detect_encoding(path)
     source = _open_text(path, filename, scratch, detected)

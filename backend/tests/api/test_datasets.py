@@ -33,7 +33,7 @@ def test_too_few_rows_for_a_split_are_said_in_the_readers_language(client: TestC
     english = client.get(f"/api/datasets/{found}").json()
     french = client.get(f"/api/datasets/{found}", headers=FRENCH).json()
     assert english["splits"]["heldout"] == 0
-    assert "nothing is held out" in english["notices"][0]
+    assert "Nothing is held out" in english["notices"][0]
     assert "rien n’est mis de côté" in french["notices"][0]
 
 

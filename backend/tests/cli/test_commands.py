@@ -1,5 +1,6 @@
 """The command line as a person or a script meets it."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -115,6 +116,34 @@ def test_findings_are_shown_mended_and_exported(affinage: Affinage, tmp_path: Pa
     assert (fixed["version"], fixed["rows"]) == (2, 2)
     lines = affinage("data", "export", fixed["dataset_id"], "--shape", "sharegpt").stdout.splitlines()
     assert lines[0] == '{"conversations":[{"from":"human","value":"Who?"},{"from":"gpt","value":"[email]"}]}'
+
+
+@pytest.mark.parametrize("command", ["check", "read", "import"])
+def test_a_pipe_is_read_to_its_end(affinage: Affinage, tmp_path: Path, command: str) -> None:
+    pipe = tmp_path / "rows.csv"
+    os.mkfifo(pipe)
+    program = "import sys; open(sys.argv[1], 'w').write('question,answer\\n' + 'Where is it?,Here it is.\\n' * 40000)"
+    writer = subprocess.Popen([sys.executable, "-c", program, str(pipe)])
+    try:
+        outcome = affinage("data", command, str(pipe), seconds=30)
+    finally:
+        writer.kill()
+        writer.wait()
+    assert outcome.status == 0, outcome.stderr
+    assert len(outcome.stdout.splitlines()) == 40_000 if command == "read" else "ows: 40000" in outcome.stdout
+
+
+def test_one_row_is_told_in_a_sentence_that_holds_for_one(affinage: Affinage, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("question,answer\nWhere?,Here.\n")
+    for language in ("C.UTF-8", "fr_FR.UTF-8"):
+        for command in ("check", "import"):
+            shown = affinage("data", command, str(file), LC_ALL=language).stdout
+            assert "ows: 1 (" in shown or " : 1 (" in shown
+            assert " 1 rows" not in shown and " 1 different" not in shown and " 1 lignes" not in shown
+    file.write_text("question,answer\nWhere?,\n")
+    refused = affinage("data", "check", str(file)).stderr
+    assert "rows read: 1" in refused and " 1 rows" not in refused
 
 
 def test_a_file_that_is_no_data_fails_with_a_sentence_and_a_hint(affinage: Affinage, tmp_path: Path) -> None:

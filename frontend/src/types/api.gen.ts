@@ -3096,6 +3096,8 @@ export interface components {
             system?: string | null;
             /** Text */
             text?: string | null;
+            /** Verdict */
+            verdict?: string | null;
         };
         /**
          * Measured

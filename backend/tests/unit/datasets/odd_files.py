@@ -161,7 +161,7 @@ CSV = [
     Odd("tabs", QA.replace(",", "\t").encode(), "usable csv question_answer 2", first=USUAL),
     Odd("header-only.csv", b"question,answer\n", "refused dataset_invalid.header_only"),
     Odd("blank.csv", b" \r\n\t\r\n", "refused dataset_invalid.empty_file"),
-    Odd("zero.csv", QA.replace("there", "the\0re").encode(), "refused unsupported.binary"),
+    Odd("zero.csv", QA.replace("there", "the\0re").encode(), "refused dataset_invalid.nul_character"),
     Odd("numbers.csv", b"1,2,3\n4,5,6\n7,8,9\n", "refused dataset_invalid.no_shape"),
     Odd(
         "wide.csv",

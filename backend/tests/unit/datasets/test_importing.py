@@ -428,3 +428,56 @@ def test_a_crash_at_any_moment_of_a_new_mapping_leaves_a_whole_data_set(tmp_path
 def test_ten_thousand_rows_are_imported(tmp_path: Path) -> None:
     _, info = take_in(tmp_path, pairs(10_000))
     assert info.rows == 10_000 and info.heldout_rows == 1000
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"text": "A very long walk in the woods, and back home again.", "_input_hash": 1},
+        {"text": "Fine weather.", "label": "GOOD"},
+        {"prompt": "Why?", "response": "So."},
+        {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]},
+    ],
+)
+def test_rows_that_an_annotator_did_not_accept_are_set_aside_with_their_reason(tmp_path: Path, row: dict[str, Any]) -> None:
+    verdicts = ["accept", "reject", "accept", "ignore"]
+    target, info = take_in(tmp_path, [{**row, "answer": verdict} for verdict in verdicts])
+    assert (info.rows, info.skipped_rows, info.mapping.verdict) == (2, 2, "answer")
+    assert [example.row for example in target.read_examples()] == [1, 3]
+    problems = [(problem.row, problem.column, problem.key, problem.params) for problem in info.problems]
+    assert problems == [
+        (2, "answer", "not_accepted", {"verdict": "reject"}),
+        (4, "answer", "not_accepted", {"verdict": "ignore"}),
+    ]
+
+
+@pytest.mark.parametrize("late", ["So it is.", "reject"])
+def test_answers_are_judged_by_an_annotator_only_where_every_row_is(tmp_path: Path, late: str) -> None:
+    rows = [{"question": f"May I park at number {number}?", "answer": "accept"} for number in range(3)]
+    target, info = take_in(tmp_path, [*rows, {"question": "Why?", "answer": late}])
+    assert (info.mapping.output, info.mapping.verdict, info.rows) == ("answer", None, 4)
+    assert turns(list(target.read_examples())[-1]) == [("user", "Why?"), ("assistant", late)]
+
+
+def test_an_annotation_without_anything_to_learn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid):
+        take_in(tmp_path, [{"question": "Why?", "answer": "accept", "_task_hash": number} for number in range(3)])
+
+
+@pytest.mark.parametrize(("speaker", "content", "asked"), [("role", "content", "user"), ("from", "value", "human")])
+def test_earlier_turns_may_be_written_as_a_conversation(tmp_path: Path, speaker: str, content: str, asked: str) -> None:
+    history = [
+        {speaker: "system", content: "Be kind."},
+        {speaker: asked, content: "Hi"},
+        {speaker: "assistant", content: "Hello"},
+    ]
+    row = {"instruction": "And you?", "output": "Fine.", "system": "", "history": history}
+    target, _ = take_in(
+        tmp_path, [row, {**row, "system": "Be brief.", "history": history[1:]}, {**row, "history": [["Hi", "Hello"]]}]
+    )
+    spoken = [("user", "Hi"), ("assistant", "Hello"), ("user", "And you?"), ("assistant", "Fine.")]
+    assert [turns(example) for example in target.read_examples()] == [
+        [("system", "Be kind."), *spoken],
+        [("system", "Be brief."), *spoken],
+        spoken,
+    ]

@@ -120,6 +120,29 @@ def test_a_number_of_sixteen_digits_in_a_workbook_is_read_whole(tmp_path: Path) 
     assert [row.values["answer"] for row in open_source(path, path.name, tmp_path / "decoded").rows()] == ["4970101234567890"]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_errors_in_the_cells_of_a_workbook_are_told_with_the_place_of_the_first(tmp_path: Path, named: bool) -> None:
+    place = ' r="B3"' if named else ""
+    wrong = f'<row r="3"><c r="A3" t="inlineStr"><is><t>When?</t></is></c><c{place} t="e"><f>1/0</f><v>#DIV/0!</v></c></row>'
+    other = '<row r="4"><c r="A4" t="inlineStr"><is><t>Who?</t></is></c><c r="B4" t="e"><v>#N/A</v></c></row>'
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(workbook(sheet(row(1, "question", "answer"), row(2, "Where?", "There."), wrong, other) + "</worksheet>"))
+    info = check_file(path, filename=path.name, scratch=tmp_path / "decoded")
+    remarks = [(remark.key, remark.params) for remark in info.remarks]
+    assert remarks == [("error_cells", {"count": 2, "cell": "B3" if named else "R3C2", "error": "#DIV/0!"})]
+    assert info.rows == 1
+
+
+def test_errors_in_a_sheet_that_is_not_read_are_not_told(tmp_path: Path) -> None:
+    wrong = '<row r="1"><c r="A1" t="e"><v>#N/A</v></c></row>'
+    path = tmp_path / "book.xlsx"
+    path.write_bytes(
+        workbook(*(sheet(*rows) + "</worksheet>" for rows in ((row(1, "question", "answer"), row(2, "a", "b")), [wrong])))
+    )
+    info = check_file(path, filename=path.name, scratch=tmp_path / "decoded")
+    assert [remark.key for remark in info.remarks] == ["other_sheets"]
+
+
 def test_a_sheet_of_opendocument_is_read(tmp_path: Path) -> None:
     names = ["office", "table", "text"]
     spaces = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in names)

@@ -81,6 +81,50 @@ def test_a_damaged_utf8_file_is_refused_with_its_line_and_not_read_as_windows_te
     assert error.key == "dataset_invalid.bad_encoding" and error.params["line"] == 3
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("rows_before", [1, 20_000])
+@pytest.mark.parametrize("name", ["file.csv", "file.txt", "file.jsonl"])
+def test_a_nul_character_is_refused_with_its_place_wherever_it_stands(
+    tmp_path: Path, encoding: str, rows_before: int, name: str
+) -> None:
+    row = '{"question": "Où ?", "answer": "Là."}\n' if name.endswith("l") else "Où est-ce ?,Là.\n"
+    header = "" if name.endswith("l") else "question,answer\n"
+    text = header + row * rows_before + row.replace("L", "L\0") + row * 3
+    error = refusal(tmp_path, text, name, encoding)
+    assert error.key == "dataset_invalid.nul_character"
+    assert error.params == {"line": bool(header) + rows_before + 1, "column": row.index("L") + 2}
+
+
+def test_zeros_at_the_end_of_a_file_that_a_crash_left_are_refused_with_their_place(tmp_path: Path) -> None:
+    error = refusal(tmp_path, b"question,answer\nWhere?,There.\n" + bytes(4096))
+    assert (error.key, error.params) == ("dataset_invalid.nul_character", {"line": 3, "column": 1})
+
+
+def test_zeros_among_other_control_characters_are_no_text(tmp_path: Path) -> None:
+    assert refusal(tmp_path, b"question\x03\x00answer\x00\x00\x01there").key == "unsupported.binary"
+
+
+@pytest.mark.parametrize(
+    "text", ["質問,答え\n日本の首都はどこですか,東京です\n", "question,answer\nこんにちは,はい\n", "質問,答え\n朝食は何,ごはん"]
+)
+def test_a_short_japanese_file_is_read_as_japanese(tmp_path: Path, text: str) -> None:
+    _, rows = read(tmp_path, text, encoding="cp932")
+    assert [",".join(map(str, row.values.values())) for row in rows] == text.split()[1:]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp949", "질문,대답\n한국의 수도는 어디입니까,서울입니다 그리고 부산은 큰 도시입니다\n안녕하세요,반갑습니다\n"),
+        ("gb18030", "问题,答案\n中国的首都是哪里,中国的首都是北京\n你好吗,我很好谢谢你的问候\n"),
+        ("big5", "問題,答案\n台灣的首都在哪裡,台灣的首都是台北\n你好嗎,我很好謝謝你的問候\n"),
+    ],
+)
+def test_korean_and_chinese_files_are_not_taken_for_japanese(tmp_path: Path, encoding: str, text: str) -> None:
+    _, rows = read(tmp_path, text * 5, encoding=encoding)
+    assert [",".join(map(str, row.values.values())) for row in rows[:2]] == text.split("\n")[1:3]
+
+
 def test_a_file_that_ends_inside_a_character_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, "question,answer\né,é".encode()[:-1]).key == "dataset_invalid.bad_encoding"
 

@@ -13,16 +13,16 @@ type Part = Exclude<keyof ColumnMapping, "shape">;
 
 /** Which parts a shape has, as the import finds them; what is missing here would be lost when a mapping is applied. */
 const PARTS: Record<Shape, readonly Part[]> = {
-  alpaca: ["instruction", "input", "output", "system", "history", "split"],
-  prompt_completion: ["instruction", "input", "output", "system", "history", "split"],
-  question_answer: ["instruction", "input", "output", "system", "history", "split"],
-  messages: ["messages", "system", "split"],
-  sharegpt: ["messages", "system", "split"],
-  text: ["text", "split"],
-  preference: ["instruction", "input", "messages", "output", "rejected", "system", "split"],
-  unpaired: ["instruction", "input", "messages", "output", "label", "system", "split"],
-  instances: ["instruction", "instances", "system", "split"],
-  classification: ["instruction", "label", "split"],
+  alpaca: ["instruction", "input", "output", "system", "history", "split", "verdict"],
+  prompt_completion: ["instruction", "input", "output", "system", "history", "split", "verdict"],
+  question_answer: ["instruction", "input", "output", "system", "history", "split", "verdict"],
+  messages: ["messages", "system", "split", "verdict"],
+  sharegpt: ["messages", "system", "split", "verdict"],
+  text: ["text", "split", "verdict"],
+  preference: ["instruction", "input", "messages", "output", "rejected", "system", "split", "verdict"],
+  unpaired: ["instruction", "input", "messages", "output", "label", "system", "split", "verdict"],
+  instances: ["instruction", "instances", "system", "split", "verdict"],
+  classification: ["instruction", "label", "split", "verdict"],
 };
 const SHAPES = Object.keys(PARTS) as Shape[];
 

@@ -232,6 +232,7 @@ export const en = {
     label: "Label",
     instances: "Column with inputs and answers",
     split: "Column that says train or test",
+    verdict: "Column that says accept, reject or ignore",
     unsure: "It is not certain which column plays which part: nothing is trained before you confirm or correct this proposal.",
     unused: "not used",
   },

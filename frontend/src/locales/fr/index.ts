@@ -234,6 +234,7 @@ export const fr: Messages = {
     label: "Étiquette",
     instances: "Colonne des entrées et réponses",
     split: "Colonne qui indique train ou test",
+    verdict: "Colonne qui indique accept, reject ou ignore",
     unsure: "Le rôle de chaque colonne n’est pas certain : rien n’est entraîné tant que vous n’avez pas confirmé ou corrigé cette proposition.",
     unused: "non utilisée",
   },
