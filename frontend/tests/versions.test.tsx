@@ -128,7 +128,7 @@ test("a shape that would lose something is refused in the server's words", async
 
 test("another mapping is shown with its rows before it is applied, and a proposal waits for a yes", async () => {
   const unsure: Dataset = { ...dataset, confirmed: false };
-  const swapped = { shape: "question_answer", instruction: "answer", input: null, output: "question", system: null, history: null, split: null };
+  const swapped = { shape: "question_answer", instruction: "answer", input: null, output: "question", system: null, history: null, split: null, verdict: null };
   const preview = (body: unknown): unknown => ({
     rows: [{ ...row(1), messages: [{ role: "user", content: JSON.stringify(body) }] }, { ...row(2), messages: null, problems: dataset.problems }],
     total: ROWS,
