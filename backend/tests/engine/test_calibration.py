@@ -21,11 +21,12 @@ from app.training.calibration.variants import Variant
 @pytest.fixture(scope="module")
 def measured() -> Calibration:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(variants.MODELS, "small", {"older": (128, 4, 2, 256), "words": (256, 640, 8, 2, 32, 2, 512)})
+        models = {"older": (128, 4, 2, 256), "small": (256, 640, 8, 2, 32, 2, 512), "wide": (512, 1536, 8, 2, 64, 1, 512)}
+        patch.setitem(variants.MODELS, "small", models)
         chosen = (
             Variant("older", 2, 32),
-            Variant("words", 2, 32, forward=True),
-            Variant("words", 2, 32, checkpointing=True, full=False),
+            Variant("small", 2, 32, forward=True),
+            Variant("small", 2, 32, checkpointing=True, full=False),
         )
         patch.setitem(variants.VARIANTS, "small", chosen)
         patch.setitem(raw.COPY_BYTES, "cpu", 1 << 20)
@@ -133,8 +134,8 @@ def test_the_calm_series_counts_and_without_one_all_do() -> None:
 
 
 def test_a_restless_machine_is_measured_twice_and_the_result_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(variants.MODELS, "small", {"older": (64, 2, 1, 64), "words": (64, 96, 2, 1, 32, 1, 64)})
-    monkeypatch.setitem(variants.VARIANTS, "small", (Variant("words", 1, 8),))
+    monkeypatch.setitem(variants.MODELS, "small", {"small": (64, 96, 2, 1, 32, 1, 64), "wide": (128, 384, 2, 1, 64, 1, 64)})
+    monkeypatch.setitem(variants.VARIANTS, "small", (Variant("small", 1, 8),))
     monkeypatch.setitem(raw.COPY_BYTES, "cpu", 1 << 20)
     monkeypatch.setitem(raw.PRODUCT_SIZES, "cpu", ((16, 32, 32),))
     monkeypatch.setattr(estimate, "RESTLESS", 0.0)

@@ -11,6 +11,7 @@ from app.contracts.plan import ModelShape
 from app.contracts.trace import Affine, Hump, StepCosts, TraceProfile, TraceRequest
 from app.planner.calibrated import CPU_SHARES, complete, derive_pace, find_device_pace
 from app.planner.gpus import find_rates, rate_device
+from app.planner.memory import count_weight_bytes
 from app.planner.pace import Pace
 from app.planner.run_shape import RowLengths, RunShape
 from app.planner.shapes import SHAPES, count_adapter_params, find_linears
@@ -175,6 +176,11 @@ def test_a_calibration_replaces_the_table_for_start_loading_and_saving_too() -> 
         for start in (2.0, 9.0)
     )
     assert slow - quick == pytest.approx(7.0)
+    measured = calibration_of(TRUE)  # 1e9 bytes/s
+    half, full = (replace(run, dtype=dtype) for dtype in ("bfloat16", "float32"))
+    loaded = [count_weight_bytes(SMOL, kind) / 1e9 for kind in (half, full)]
+    longer = seconds(SMOL, full, train_rows=0, calibration=measured) - seconds(SMOL, half, train_rows=0, calibration=measured)
+    assert longer == pytest.approx(1.5 * loaded[1] - loaded[0]), "weights that are widened take longer"
 
 
 def test_a_traced_step_counts_and_its_error_corrects_the_variants_that_were_not_traced() -> None:
