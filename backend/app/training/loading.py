@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from app.contracts.events import DownloadProgressed
 from app.contracts.job import ModelSource, TrainingJob
+from app.contracts.options import FOUR_BIT_PACKAGES
 from app.core.errors import ModelUnavailable, Unsupported
 from app.hardware.cores import list_usable_cores
 from app.storage.job_dir import JobDir
@@ -157,7 +158,7 @@ def _widen_weights(model: nn.Module, dtype: torch.dtype) -> None:
 
 def four_bits(computed: torch.dtype) -> object:
     """Return transformers' settings for weights in NF4. Raise Unsupported without the packages of the `qlora` extra."""
-    if any(importlib.util.find_spec(package) is None for package in ("bitsandbytes", "accelerate")):
+    if any(importlib.util.find_spec(package) is None for package in FOUR_BIT_PACKAGES):
         raise Unsupported("nf4")
     from transformers import BitsAndBytesConfig
 

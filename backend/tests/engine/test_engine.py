@@ -1,6 +1,5 @@
 """Whole runs in this process on a tiny real model."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -208,8 +207,10 @@ def test_missing_parts_are_named(llama: Path, tmp_path: Path) -> None:
         run(make_job(tmp_path / "gone", tmp_path / "no-model", train=examples(4), heldout=[]))
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed here")
-def test_four_bit_weights_without_their_packages_are_a_clear_error(llama: Path, tmp_path: Path) -> None:
+def test_four_bit_weights_without_their_packages_are_a_clear_error(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.training.loading.FOUR_BIT_PACKAGES", ("no_such_package",))
     with pytest.raises(Unsupported) as caught:
         run(make_job(tmp_path / "job", llama, train=examples(4), heldout=[], quantization="nf4"))
     assert caught.value.key == "unsupported.nf4"

@@ -1,6 +1,5 @@
 """The answering loop against transformers' and PEFT's own, on tiny real models."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,8 +260,8 @@ def test_pickled_weights_are_never_read(llama: Path, tmp_path: Path) -> None:
         say(Engine("cpu"), command(folder))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
-def test_four_bit_weights_without_their_package_say_what_to_install(llama: Path) -> None:
+def test_four_bit_weights_without_their_package_say_what_to_install(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.training.loading.FOUR_BIT_PACKAGES", ("no_such_package",))
     asked = command(llama).model_copy(update={"quantization": "nf4"})
 
     with pytest.raises(Unsupported) as caught:
