@@ -16,7 +16,16 @@ from app.planner.shapes import count_block_weights, find_linears
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per 4-bit weight: half a byte, one byte per 64 for the scale, 4 bytes per 64 x 256 for the scale of scales."""
 LOSS_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
-"""Logits that exist at the same time: the engine's loss works on so many (training/loss.py)."""
+"""Logits that exist at the same time (training/loss.py): on a card 32 MB in 16 bits, 64 in fp32, which is small enough for
+those of 2 GB too. On a processor every lane (training/lanes.py) has its own, while all that its step keeps is there: half as
+many, still 170 positions of the embedded model."""
+FEWEST_LOSS_ROWS: dict[DeviceKind, int] = {"cpu": 128, "cuda": 1}
+"""Positions that have their logits at the same time however many words there are: a product of fewer rows costs more for
+each, because the head is read and arranged anew (Qwen2.5-0.5B's head, AMD EPYC, one core: 3.9 ms a row at 48 rows, 3.0 at 128,
+2.8 at 256). On a card not measured."""
+LOSS_STEP = 16
+"""Where it works on several parts, the loss takes a multiple of so many positions: a processor keeps machine code for each size
+of a product (planner/prepared.py), and without it every micro-batch would have a last part of another size."""
 FUSED_FAMILIES = frozenset({"gpt2", "llama", "mistral", "qwen2"})
 """Families whose blocks are fused on a processor (training/blocks.py)."""
 PRODUCT_ATTENTION_TOKENS = 512
@@ -144,9 +153,15 @@ def count_activation_bytes(shape: ModelShape, run: RunShape) -> int:
     return round(CPU_HOLES * peak) if run.device == "cpu" else peak
 
 
+def count_loss_rows(device: DeviceKind, words: int) -> int:
+    """Return how many labelled positions have their logits over so many words at the same time."""
+    rows = max(FEWEST_LOSS_ROWS[device], LOSS_ELEMENTS[device] // words)
+    return rows // LOSS_STEP * LOSS_STEP or rows
+
+
 def count_loss_bytes(shape: ModelShape, run: RunShape) -> int:
     """Return the logits of one chunk and their 32-bit copy, and the hidden states' gradient."""
-    rows = min(max(1, LOSS_ELEMENTS[run.device] // shape.vocab), run.tokens)
+    rows = min(count_loss_rows(run.device, shape.vocab), run.tokens)
     # On a processor the logits become their gradient in place.
     each = run.element_bytes + (0 if run.device == "cpu" else 4)
     return rows * shape.vocab * each + 2 * run.tokens * shape.hidden * run.element_bytes

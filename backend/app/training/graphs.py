@@ -274,6 +274,6 @@ def find_graphs(
     Recomputed activations put random states back, which a recording cannot, and belong to models that are short of memory;
     so do weights in 4 bits, whose kernels are not ours. A loss over all logits is for models that we know little of.
     """
-    if device.type != "cuda" or checkpointing or quantized or not head.chunked:
+    if device.type != "cuda" or checkpointing or quantized or not head.chunk_rows:
         return None
     return Graphs(head, parameters, device, pad_id, max_length, CudaRecorder(device), say_closed)

@@ -14,25 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.contracts.hardware import DeviceKind
+from app.planner.memory import LOSS_STEP, count_loss_rows
 from app.training.attention import packs_always
 from app.training.batching import MicroBatch
 from app.training.precision import widen, widen_type
 from app.training.primitives import cross_entropy, takes_kernels
-
-CHUNK_ELEMENTS: dict[DeviceKind, int] = {"cpu": 1 << 23, "cuda": 1 << 24}
-"""Logits per chunk: on a card 32 MB in 16 bits, 64 in fp32, which is small enough for those of 2 GB too. On a processor every
-lane (lanes.py) has its own, while all that its step keeps is there: half as many, still 170 positions of the embedded model."""
-
-
-LABEL_STEP = 16
-"""Chunks have a multiple of so many positions: a processor keeps machine code for each size of a product
-(planner/prepared.py), and without it every micro-batch would have a last chunk of another size."""
-
-
-def count_chunk_rows(chunk_elements: int, words: int) -> int:
-    """Return how many labelled positions have their logits at the same time."""
-    rows = max(1, chunk_elements // words)
-    return rows // LABEL_STEP * LABEL_STEP or rows
 
 
 class _Nll(torch.autograd.Function):
@@ -48,14 +34,13 @@ class _Nll(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         targets: Tensor,
-        chunk_elements: int,
+        rows: int,
         needs_grad: bool,
         kind: DeviceKind,
     ) -> Tensor:
         losses = torch.empty(hidden.shape[0], dtype=widen_type(hidden.dtype), device=hidden.device)
         grad = torch.empty_like(hidden) if needs_grad else None
-        rows = count_chunk_rows(chunk_elements, weight.shape[0])
-        step = LABEL_STEP if hidden.device.type == "cpu" else 1
+        step = LOSS_STEP if hidden.device.type == "cpu" else 1
         kernels = kind == "cpu" and takes_kernels(hidden)
         most = min(rows, -(-hidden.shape[0] // step) * step)
         # One array for all chunks: the largest of a step, and taken anew each time it would cut up the heap.
@@ -98,30 +83,24 @@ def nll(
     targets: Tensor,
     bias: Tensor | None = None,
     *,
-    chunk_elements: int = CHUNK_ELEMENTS["cpu"],
+    chunk_rows: int | None = None,
     kind: DeviceKind = "cpu",
 ) -> Tensor:
     """Return each row's cross-entropy in nats, (rows,). hidden (rows, width), weight (vocabulary, width), targets (rows,).
 
-    The backward pass may run once: the gradient is handed over, not copied.
+    `chunk_rows` have their logits at the same time; None = as many as pay on that kind of device. The backward pass may run
+    once: the gradient is handed over, not copied.
     """
+    rows = count_loss_rows(kind, weight.shape[0]) if chunk_rows is None else chunk_rows
     losses: Tensor = _Nll.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, chunk_elements, torch.is_grad_enabled() and hidden.requires_grad, kind
+        hidden, weight, bias, targets, rows, torch.is_grad_enabled() and hidden.requires_grad, kind
     )
     return losses
 
 
-def summed_nll(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    bias: Tensor | None = None,
-    *,
-    chunk_elements: int = CHUNK_ELEMENTS["cpu"],
-    kind: DeviceKind = "cpu",
-) -> Tensor:
+def summed_nll(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the sum of `nll`."""
-    return nll(hidden, weight, targets, bias, chunk_elements=chunk_elements, kind=kind).sum()
+    return nll(hidden, weight, targets, bias).sum()
 
 
 @dataclass(frozen=True)
@@ -129,10 +108,9 @@ class LossHead:
     """Computes the loss of a causal language model on chosen positions."""
 
     model: nn.Module
-    chunked: bool
-    """False when the model does more than multiply by the head and add its bias (soft-capping, scaling): the plain path."""
-    chunk_elements: int
-    """Logits that exist at the same time on the chunked path."""
+    chunk_rows: int
+    """Labelled positions that have their logits at the same time. 0 when all have: where the model does more than multiply by
+    the head and add its bias (soft-capping, scaling)."""
     kind: DeviceKind = "cpu"
     """The kind of device that the model is on, or that `meta` stands for."""
 
@@ -143,13 +121,8 @@ class LossHead:
         Judged by where the tensors of one forward pass over four tokens come from, not by their values: the answer is the
         same on every device, `meta` included.
         """
-        return LossHead(model, _head_is_plain(model), CHUNK_ELEMENTS[kind], kind)
-
-    @property
-    def chunk_rows(self) -> int:
-        """Labelled positions that the loss works on at a time; 0 when it takes all."""
-        head = self.model.get_output_embeddings()  # type: ignore[operator]
-        return count_chunk_rows(self.chunk_elements, head.weight.shape[0]) if self.chunked else 0
+        words = model.get_output_embeddings().weight.shape[0] if _head_is_plain(model) else 0  # type: ignore[operator]
+        return LossHead(model, count_loss_rows(kind, words) if words else 0, kind)
 
     @property
     def packs(self) -> bool:
@@ -165,12 +138,12 @@ class LossHead:
         arguments: dict[str, Any] = {"input_ids": batch.ids, "use_cache": False}
         if batch.layout is not None:
             arguments |= {"position_ids": batch.places, "layout": batch.layout}
-        if self.chunked:
+        if self.chunk_rows:
             body: nn.Module = self.model.base_model  # type: ignore[assignment]
             head: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
             hidden = body(**arguments).last_hidden_state
             chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, batch.positions)
-            return nll(chosen, head.weight, batch.targets, head.bias, chunk_elements=self.chunk_elements, kind=self.kind)
+            return nll(chosen, head.weight, batch.targets, head.bias, chunk_rows=self.chunk_rows, kind=self.kind)
         logits = self.model(**arguments).logits
         chosen = logits.view(-1, logits.shape[-1]).index_select(0, batch.positions)
         return F.cross_entropy(widen(chosen), batch.targets, reduction="none")

@@ -44,7 +44,7 @@ def test_a_step_needs_sizes_only(config: PreTrainedConfig, kind: DeviceKind, che
             tokens=2 * length,
         )
         add_gradient(trainable.head, batch)
-    assert trainable.head.chunked
+    assert trainable.head.chunk_rows
     assert all(parameter.grad is not None for parameter in trainable.parameters)
     assert finish_gradient(trainable.parameters, 30, 1.0).shape == ()
     update(trainable.optimizer, 1e-3)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM, PhiConfig, PhiForCausalLM
 
 from app.contracts.job import Lora
-from app.training import loss as loss_module
+from app.planner.memory import count_loss_rows
 from app.training.batching import MicroBatch
 from app.training.lora import attach
 from app.training.loss import LossHead, summed_nll
@@ -19,7 +19,7 @@ from tests.engine.tiny import VOCABULARY
 def test_chunked_loss_and_gradient_equal_cross_entropy(rows: int) -> None:
     torch.manual_seed(0)
     vocabulary = 1 << 15  # 256 rows fit into one chunk: 400 rows need two
-    assert loss_module.CHUNK_ELEMENTS["cpu"] // vocabulary == 256
+    assert count_loss_rows("cpu", vocabulary) == 256
     hidden = torch.randn(rows, 16, requires_grad=True)
     weight = torch.randn(vocabulary, 16)
     targets = torch.randint(0, vocabulary, (rows,))
@@ -62,7 +62,7 @@ def selected(model: torch.nn.Module, head: LossHead) -> tuple[torch.Tensor, torc
 def test_a_plain_head_is_chunked_and_gives_the_models_own_loss(name: str, request: pytest.FixtureRequest) -> None:
     model = AutoModelForCausalLM.from_pretrained(request.getfixturevalue(name), dtype=torch.float32).eval()
     head = LossHead.of(model)
-    assert head.chunked
+    assert head.chunk_rows
     ours, expected = selected(model, head)
     assert torch.allclose(ours, expected, rtol=1e-5)
 
@@ -92,7 +92,7 @@ def test_a_head_that_scales_its_logits_takes_the_plain_path() -> None:
     torch.manual_seed(0)
     model = scaled_model()
     head = LossHead.of(model)
-    assert not head.chunked
+    assert not head.chunk_rows
     ours, expected = selected(model, head)
     assert torch.allclose(ours, expected, rtol=1e-5)
 
@@ -101,7 +101,7 @@ def test_a_head_with_a_bias_is_chunked_and_gives_the_models_own_loss() -> None:
     torch.manual_seed(0)
     model = biased_model()
     head = LossHead.of(model)
-    assert head.chunked
+    assert head.chunk_rows
     ours, expected = selected(model, head)
     assert torch.allclose(ours, expected, rtol=1e-5)
 
@@ -110,4 +110,4 @@ def test_an_adapter_on_the_head_takes_the_plain_path(llama: Path) -> None:
     """The chunked loss has no gradient for the head."""
     model = AutoModelForCausalLM.from_pretrained(llama, dtype=torch.float32)
     attach(model, Lora(rank=2, alpha=2, dropout=0.0, target_modules=["lm_head"], fan_in_fan_out=False))
-    assert not LossHead.of(model).chunked
+    assert not LossHead.of(model).chunk_rows

@@ -27,7 +27,7 @@ from app.training.lora import adapter_tensors
 from app.training.loss import LossHead
 from app.training.stopping import StopWatch
 from tests.engine.test_engine import adapter, steps_of
-from tests.engine.tiny import GPT2_TARGETS, LLAMA_TARGETS, VOCABULARY, encode, examples, make_job
+from tests.engine.tiny import GPT2_TARGETS, LLAMA_TARGETS, encode, examples, make_job
 
 SHAPES = {"llama": LLAMA_TARGETS, "qwen2": LLAMA_TARGETS, "gpt2": GPT2_TARGETS}
 CPU = torch.device("cpu")
@@ -70,10 +70,10 @@ def make_computer(job_dir: JobDir, way: Way, dtype: torch.dtype, monkeypatch: py
     torch.manual_seed(1)
     for parameter in built.parameters:
         nn.init.normal_(parameter, std=0.05)
-    assert built.head.packs and built.head.chunked
+    assert built.head.packs and built.head.chunk_rows
     head = built.head
     if way.chunk_rows is not None:
-        head = replace(head, chunked=way.chunk_rows > 0, chunk_elements=way.chunk_rows * VOCABULARY)
+        head = replace(head, chunk_rows=way.chunk_rows)
     if not way.packed:
         monkeypatch.setattr(LossHead, "packs", False)
     pad_id = Renderer.load(Path(job.model.path)).pad_id

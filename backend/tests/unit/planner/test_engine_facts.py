@@ -19,7 +19,7 @@ from app.planner import memory
 from app.planner.memory import count_saved_bytes
 from app.planner.run_shape import RunShape
 from app.planner.shapes import count_adapter_params, find_linears, shape_from_config
-from app.training import attention, loss
+from app.training import attention
 from app.training.blocks import fuse_blocks
 from app.training.lora import attach
 from app.training.primitives import takes_attention_kernel
@@ -81,6 +81,5 @@ def test_the_bytes_kept_of_one_more_block_are_exactly_those_that_the_formula_giv
     assert more - fewer == pytest.approx(expected, rel=0.02)
 
 
-def test_planner_and_engine_cut_and_chunk_at_the_same_sizes() -> None:
-    assert memory.LOSS_ELEMENTS == loss.CHUNK_ELEMENTS
+def test_planner_and_engine_attend_by_products_up_to_the_same_length() -> None:
     assert memory.PRODUCT_ATTENTION_TOKENS == attention.LONGEST
